@@ -1,0 +1,1 @@
+//! Packets to segments: headers, flows and reassembly, without input or output.

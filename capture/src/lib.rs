@@ -1,0 +1,1 @@
+//! The capture agent: packets of one node in, segments out.

@@ -1,0 +1,1 @@
+//! Segments to calls: streams, protocols and matching, without input or output.

@@ -1,0 +1,1 @@
+//! The dissector: segments in, calls out, one transaction a commit.

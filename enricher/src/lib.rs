@@ -1,0 +1,1 @@
+//! The enricher: calls in, API events out, and the identity watcher.

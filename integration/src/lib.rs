@@ -1,0 +1,1 @@
+//! The wirecall command line, end-to-end tests and benchmarks.

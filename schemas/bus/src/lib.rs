@@ -1,0 +1,1 @@
+//! The bus: the one crate that talks to Kafka through librdkafka.

@@ -1,0 +1,1 @@
+//! What every Wirecall service needs: configuration, telemetry, health and drain.
