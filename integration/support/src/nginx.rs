@@ -78,7 +78,7 @@ impl Nginx {
     ///
     /// If nginx cannot be installed or does not become ready; with the tail of its log.
     pub fn start() -> Result<Self> {
-        let program = install::tool("nginx", "nginx-light")?;
+        let program = install::tool("nginx", "nginx")?;
         Self::launch(Command::new(program), vec![IpAddr::from([127, 0, 0, 1])], ports::free()?)
     }
 
@@ -88,7 +88,7 @@ impl Nginx {
     ///
     /// As [`start`](Self::start).
     pub fn start_in(namespace: &Namespace) -> Result<Self> {
-        let program = install::tool("nginx", "nginx-light")?;
+        let program = install::tool("nginx", "nginx")?;
         Self::launch(namespace.command(program), vec![namespace.ipv4().into(), namespace.ipv6().into()], HTTP)
     }
 
@@ -100,6 +100,7 @@ impl Nginx {
         let configuration = folder.path().join("nginx.conf");
         std::fs::write(&configuration, configure(folder.path(), &hosts, port)).context("write nginx.conf")?;
         command.args(["-e", "stderr", "-p"]).arg(folder.path()).arg("-c").arg(configuration);
+        // Not disposable: a killed master leaves its worker behind, which would go on listening.
         let mut process = Process::start("nginx", command, &folder.path().join("nginx.log"))?;
         // Its own word: a test connection would be in the truth that the capture is held against.
         let log = process.log().to_owned();

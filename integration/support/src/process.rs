@@ -35,30 +35,38 @@ pub struct Process {
 impl Process {
     /// Starts `command` in a process group of its own, with both outputs appended to the file `log`.
     ///
-    /// The child also ends if this process dies, as far as the system can promise that (`setpriv --pdeathsig`).
+    /// On drop the child is asked to end (SIGTERM), and killed if it has not ended after five seconds. It is asked
+    /// too if this process dies, as far as the system can promise that (`setpriv --pdeathsig`).
     ///
     /// # Errors
     ///
     /// If the log cannot be written or the program cannot be started.
     pub fn start(name: &str, command: Command, log: &Path) -> Result<Self> {
+        Self::launch(name, command, log, GRACE)
+    }
+
+    /// Like [`start`](Self::start), but the child is killed (SIGKILL) at once on drop, and if this process dies:
+    /// right for a server whose data goes away with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_disposable(name: &str, command: Command, log: &Path) -> Result<Self> {
+        Self::launch(name, command, log, Duration::ZERO)
+    }
+
+    fn launch(name: &str, command: Command, log: &Path, grace: Duration) -> Result<Self> {
         let output = File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("open the log {} of {name}", log.display()))?;
         let errors = output.try_clone().with_context(|| format!("share the log of {name}"))?;
-        let mut command = die_with_parent(command);
+        let mut command = die_with_parent(command, if grace.is_zero() { "KILL" } else { "TERM" });
         use std::os::unix::process::CommandExt;
         command.process_group(0).stdin(Stdio::null()).stdout(output).stderr(errors);
         let child = spawn(command).with_context(|| format!("start {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), grace: GRACE })
-    }
-
-    /// Ends the child by SIGKILL at once on drop: right for a server whose data goes away with it.
-    #[must_use]
-    pub fn kill_on_drop(mut self) -> Self {
-        self.grace = Duration::ZERO;
-        self
+        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), grace })
     }
 
     /// Polls `check` until it gives true; an error of `check` means "not yet" and is shown if the time runs out.
@@ -226,7 +234,7 @@ impl fmt::Debug for Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // A destructor has nobody to report to; what can be tried is tried in order.
-        if self.grace > Duration::ZERO && self.is_running() {
+        if !self.grace.is_zero() && self.is_running() {
             let _ = self.signal(Signal::TERM);
             // A frozen child would not see the SIGTERM.
             let _ = self.cont();
@@ -281,10 +289,10 @@ fn tail(path: &Path) -> std::io::Result<String> {
 }
 
 /// Puts `setpriv --pdeathsig` before the command, where there is one: the safe way to say "end when I end".
-fn die_with_parent(command: Command) -> Command {
+fn die_with_parent(command: Command, signal: &str) -> Command {
     let Some(setpriv) = install::find("setpriv") else { return command };
     let mut wrapped = Command::new(setpriv);
-    wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    wrapped.args(["--pdeathsig", signal, "--"]).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => wrapped.env(name, value),
@@ -379,7 +387,9 @@ mod tests {
     #[test]
     fn drop_ends_children_of_the_child_too() {
         let (_folder, log) = log();
-        let child = shell("trap '' TERM; sleep 60 & echo $!; wait", &log).kill_on_drop();
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' TERM; sleep 60 & echo $!; wait"]);
+        let child = Process::start_disposable("sh", command, &log).unwrap();
         let mut grandchild = String::new();
         wait_for("writing the id", Duration::from_secs(10), || {
             grandchild = child.log_text()?.trim().to_owned();

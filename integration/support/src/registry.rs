@@ -59,12 +59,12 @@ impl Registry {
         let installation = fetch()?;
         let folder = scratch::folder("registry")?;
         let port = ports::free()?;
-        let process = Process::start(
+        let process = Process::start_disposable(
             "schema registry",
             command(&installation, port, properties)?,
             &folder.path().join("registry.log"),
         )?;
-        let mut registry = Self { process: process.kill_on_drop(), port, _folder: folder };
+        let mut registry = Self { process, port, _folder: folder };
         let subjects = format!("{}/subjects", registry.url());
         registry.process.wait_ready("answering", START_LIMIT, || {
             Ok(Request::new("GET", &subjects).send()?.is_success())

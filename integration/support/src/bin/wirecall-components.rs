@@ -58,12 +58,12 @@ fn fetch_all() -> Result<()> {
         ("openssl", "openssl"),
         ("ip", "iproute2"),
         ("ethtool", "ethtool"),
-        ("nginx", "nginx-light"),
+        ("nginx", "nginx"),
         ("etcd", "etcd-server"),
     ] {
         install::tool(program, package)?;
     }
-    kafka::fetch()?;
+    kafka::prepare()?;
     registry::fetch()?;
     kubernetes::fetch()?;
     Ok(())

@@ -1,6 +1,7 @@
 //! Apache Kafka in KRaft mode: one node or several, each broker and controller in one process.
 
 mod config;
+mod runtime;
 mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use self::config::{ADMINISTRATOR, Options, Ports};
+use self::runtime::Runtime;
 use crate::process::{Process, run};
 use crate::skip::say;
 use crate::{cache, maven, ports, scratch};
@@ -25,24 +27,13 @@ const CLUSTER_ID: &str = "d2lyZWNhbGwtdGVzdC0wMQ";
 /// Four seconds on an idle machine; two busy cores may take much longer.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// Starting quickly matters more here than the speed after an hour.
-const JVM: [&str; 7] = [
-    "-Xmx384m",
-    "-Xms96m",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-Xshare:auto",
-    "-Dorg.slf4j.simpleLogger.showDateTime=true",
-    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config.AbstractConfig=warn",
-];
-
 /// A running cluster on 127.0.0.1; its processes and its data go when it is dropped.
 #[derive(Debug)]
 pub struct KafkaCluster {
     // Declared before the folder, so that the processes are gone when it is removed.
     brokers: Vec<Broker>,
     options: Options,
-    installation: PathBuf,
+    runtime: Runtime,
     _folder: TempDir,
 }
 
@@ -59,6 +50,15 @@ struct Broker {
 pub struct KafkaBuilder {
     brokers: usize,
     options: Options,
+}
+
+/// Fetches Kafka and makes all that starting it needs, if that is not in the cache.
+///
+/// # Errors
+///
+/// If Java, Maven or Maven Central cannot be had.
+pub fn prepare() -> Result<()> {
+    Runtime::prepare().map(drop)
 }
 
 /// Fetches Kafka into the cache if it is not there, and gives its folder.
@@ -116,20 +116,24 @@ impl KafkaBuilder {
     ///
     /// If Kafka cannot be fetched, or a broker does not become ready; with the tail of its log.
     pub fn start(self) -> Result<KafkaCluster> {
+        let runtime = Runtime::prepare()?;
+        self.start_on(&runtime.clone(), runtime)
+    }
+
+    fn start_on(self, tools: &Runtime, runtime: Runtime) -> Result<KafkaCluster> {
         ensure!(self.brokers > 0, "a cluster has at least one broker");
-        let installation = fetch()?;
         let folder = scratch::folder("kafka")?;
         let nodes = (0..self.brokers).map(|_| free_ports()).collect::<Result<Vec<_>>>()?;
         let files: Vec<_> = (0..self.brokers)
             .map(|index| configure(folder.path(), index, &nodes, &self.options))
             .collect::<Result<_>>()?;
-        format(&installation, &files)?;
+        format(tools, &files)?;
         let brokers = files
             .into_iter()
             .zip(nodes)
-            .map(|(properties, ports)| Broker::start(&installation, properties, ports))
+            .map(|(properties, ports)| Broker::start(&runtime, properties, ports))
             .collect::<Result<Vec<_>>>()?;
-        let mut cluster = KafkaCluster { brokers, options: self.options, installation, _folder: folder };
+        let mut cluster = KafkaCluster { brokers, options: self.options, runtime, _folder: folder };
         cluster.wait_ready(START_LIMIT)?;
         Ok(cluster)
     }
@@ -186,12 +190,12 @@ impl KafkaCluster {
     ///
     /// If the broker still runs.
     pub fn restart(&mut self, id: usize) -> Result<()> {
-        let installation = self.installation.clone();
+        let runtime = self.runtime.clone();
         let broker = self.node(id)?;
         if broker.process.is_running() {
             bail!("broker {id} still runs: kill it before it is started again");
         }
-        broker.process = start_process(&installation, &broker.properties, &broker.log)?;
+        broker.process = start_process(&runtime, &broker.properties, &broker.log)?;
         Ok(())
     }
 
@@ -235,8 +239,9 @@ impl KafkaCluster {
     ///
     /// If there is no Java.
     pub fn tool_command(&self, class: &str) -> Result<Command> {
-        let mut command = java(&self.installation)?;
-        command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", class]);
+        let mut command = self.runtime.command()?;
+        // Without the virtual machine's own warnings, which go to standard output.
+        command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Xlog:disable", class]);
         Ok(command)
     }
 
@@ -278,9 +283,9 @@ impl KafkaCluster {
 }
 
 impl Broker {
-    fn start(installation: &Path, properties: PathBuf, ports: Ports) -> Result<Self> {
+    fn start(runtime: &Runtime, properties: PathBuf, ports: Ports) -> Result<Self> {
         let log = properties.with_extension("log");
-        let process = start_process(installation, &properties, &log)?;
+        let process = start_process(runtime, &properties, &log)?;
         Ok(Self { ports, properties, log, process })
     }
 }
@@ -298,11 +303,12 @@ fn configure(folder: &Path, index: usize, nodes: &[Ports], options: &Options) ->
 }
 
 /// Writes each node's identity into its data folder, all nodes at the same time.
-fn format(installation: &Path, properties: &[PathBuf]) -> Result<()> {
+fn format(runtime: &Runtime, properties: &[PathBuf]) -> Result<()> {
     let running = properties
         .iter()
         .map(|file| {
-            java(installation)?
+            runtime
+                .command()?
                 .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
                 .arg(file)
                 .stdin(Stdio::null())
@@ -321,15 +327,9 @@ fn format(installation: &Path, properties: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-fn start_process(installation: &Path, properties: &Path, log: &Path) -> Result<Process> {
-    let mut command = java(installation)?;
+fn start_process(runtime: &Runtime, properties: &Path, log: &Path) -> Result<Process> {
+    let mut command = runtime.command()?;
     command.arg("kafka.Kafka").arg(properties);
     let name = properties.file_stem().unwrap_or_default().to_string_lossy();
-    Ok(Process::start(&format!("kafka {name}"), command, log)?.kill_on_drop())
-}
-
-fn java(installation: &Path) -> Result<Command> {
-    let mut command = Command::new(maven::java()?);
-    command.args(JVM).arg("-cp").arg(installation.join("libs").join("*"));
-    Ok(command)
+    Process::start_disposable(&format!("kafka {name}"), command, log)
 }

@@ -28,7 +28,7 @@ pub fn fetch() -> Result<PathBuf> {
             "wirecall: building kube-apiserver {VERSION} with Go (about 5 minutes on two cores, once)"
         ));
         write_module(&go, folder)?;
-        compile(&go, folder)
+        compile(&go, folder).context("if Go is older than 1.24: install a newer one")
     })?;
     Ok(folder.join("kube-apiserver"))
 }

@@ -171,7 +171,7 @@ fn start_etcd(folder: &Path) -> Result<(Process, u16)> {
         .args(["--initial-cluster", &format!("default={peers}")])
         // The data dies with the test: no need to wait for the disk.
         .arg("--unsafe-no-fsync");
-    let mut etcd = Process::start("etcd", command, &folder.join("etcd.log"))?.kill_on_drop();
+    let mut etcd = Process::start_disposable("etcd", command, &folder.join("etcd.log"))?;
     let health = format!("{url}/health");
     etcd.wait_ready("being healthy", START_LIMIT, || Ok(Request::new("GET", &health).send()?.is_success()))?;
     Ok((etcd, port))
@@ -208,5 +208,5 @@ fn start_server(program: &Path, folder: &Path, etcd_port: u16, port: u16) -> Res
         "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition".to_owned(),
         "--profiling=false".to_owned(),
     ]);
-    Ok(Process::start("kube-apiserver", command, &folder.join("kube-apiserver.log"))?.kill_on_drop())
+    Process::start_disposable("kube-apiserver", command, &folder.join("kube-apiserver.log"))
 }
