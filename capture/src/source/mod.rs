@@ -13,6 +13,8 @@ pub struct RawPacket<'p> {
     pub time: Timestamp,
     /// Number of the link-layer header type, as <https://www.tcpdump.org/linktypes.html> lists it.
     pub link_type: u16,
+    /// VLAN id that the network card took off the frame, 12 bits; files keep the tag in the bytes.
+    pub vlan: Option<u16>,
     /// The captured bytes, from the link-layer header on.
     pub data: &'p [u8],
     /// Bytes the packet had on the wire; more than `data` holds when the capture cut it short.

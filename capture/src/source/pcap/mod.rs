@@ -113,6 +113,7 @@ impl Reader {
         Ok(Some(RawPacket {
             time: record.time,
             link_type,
+            vlan: None,
             data: self.window.take(record.header, record.captured, record.rest),
             original_length: record.original_length,
             interface: record.interface,
