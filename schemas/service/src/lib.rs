@@ -4,8 +4,6 @@
 //! The services' programs are to be boring: this crate holds what they would otherwise each write a little
 //! differently. It knows nothing of packets or of Kafka.
 
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
-
 pub mod config;
 pub mod drain;
 pub mod exit;
