@@ -264,6 +264,7 @@ impl Walk {
             known,
             findings: self.findings,
             first_malformed: self.first_malformed,
+            text_bytes: text.len(),
         }
     }
 }

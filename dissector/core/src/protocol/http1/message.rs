@@ -13,6 +13,8 @@ pub(super) enum StartLine {
     Request(RequestLine),
     /// A status line.
     Response(StatusLine),
+    /// None: a response as in HTTP/0.9.
+    Absent,
 }
 
 /// A request line (RFC 9112 section 3).
@@ -52,14 +54,50 @@ pub(super) struct Head {
     pub(super) findings: Findings,
     /// Offset of the first line that is no field; none when all are.
     pub(super) first_malformed: Option<usize>,
+    /// Bytes of the copy that the slices share.
+    pub(super) text_bytes: usize,
 }
 
 impl Head {
+    /// The head of a response that has none.
+    pub(super) fn absent() -> Self {
+        Self {
+            start: StartLine::Absent,
+            fields: Vec::new(),
+            known: Known::default(),
+            findings: Findings::default(),
+            first_malformed: None,
+            text_bytes: 0,
+        }
+    }
+
+    /// The request line, if it is that.
+    pub(super) const fn request_line(&self) -> Option<&RequestLine> {
+        match &self.start {
+            StartLine::Request(line) => Some(line),
+            StartLine::Response(_) | StartLine::Absent => None,
+        }
+    }
+
+    /// The status line, if it is that.
+    pub(super) const fn status_line(&self) -> Option<&StatusLine> {
+        match &self.start {
+            StartLine::Response(line) => Some(line),
+            StartLine::Request(_) | StartLine::Absent => None,
+        }
+    }
+
+    /// The status as a number, where it is three digits.
+    pub(super) fn status_code(&self) -> Option<u16> {
+        self.status_line().and_then(|line| line.code)
+    }
+
     /// True for a message that says HTTP/1.0 or less, which the rules of persistence and framing treat apart.
     pub(super) fn is_http_1_0(&self) -> bool {
         let version = match &self.start {
             StartLine::Request(line) => line.version.as_deref(),
             StartLine::Response(line) => Some(&*line.version),
+            StartLine::Absent => None,
         };
         version.is_none_or(|version| version == "1.0" || version.starts_with('0'))
     }
