@@ -127,6 +127,45 @@ fn text_is_read_as_the_keys_type_asks() {
 }
 
 #[test]
+fn a_whole_number_may_be_written_with_a_point() {
+    assert_eq!(
+        load(Some("good.toml"), &[], &["kafka={ ports = [9092.0, 1e3] }"]).unwrap().kafka.ports,
+        [9092, 1000]
+    );
+    let message = refusal(Some("good.toml"), &[], &["kafka={ ports = [0.5] }"]);
+    assert!(message.ends_with("`kafka.ports.0`: expected u16, found a number with a fraction"), "{message}");
+}
+
+#[test]
+fn a_guess_changes_no_text() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Any {
+        Truth(bool),
+        Number(i64),
+        Text(String),
+        List(Vec<u8>),
+    }
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Guess {
+        value: Any,
+    }
+    impl Settings for Guess {
+        const SERVICE: &'static str = "guess";
+    }
+    let guess = |text: &str| {
+        let variables = [("WIRECALL_GUESS__VALUE".into(), OsString::from(text))];
+        load_from::<Guess>(&ConfigArguments::default(), variables).unwrap().value
+    };
+    assert_eq!(guess("true"), Any::Truth(true));
+    assert_eq!(guess("-12"), Any::Number(-12));
+    assert_eq!(guess("[1, 2]"), Any::List(vec![1, 2]));
+    for text in ["0x1F", "1_000", "007", "1e5", "\"quoted\"", "[not toml", "+5", " 5", ""] {
+        assert_eq!(guess(text), Any::Text(text.to_owned()));
+    }
+}
+
+#[test]
 fn keys_with_dots_can_be_set_in_every_way() {
     let lines = "ssl.ca.location=/ca.pem\nsasl.username=lines";
     let variables = [
