@@ -159,6 +159,7 @@ fn a_guess_changes_no_text() {
     };
     assert_eq!(guess("true"), Any::Truth(true));
     assert_eq!(guess("-12"), Any::Number(-12));
+    assert_eq!(guess("[3.0]"), Any::List(vec![3]));
     assert_eq!(guess("[1, 2]"), Any::List(vec![1, 2]));
     for text in ["0x1F", "1_000", "007", "1e5", "\"quoted\"", "[not toml", "+5", " 5", ""] {
         assert_eq!(guess(text), Any::Text(text.to_owned()));
