@@ -4,7 +4,7 @@
 //! polls, where it owns everything it needs to finish a batch before it lets a partition go.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -291,6 +291,8 @@ pub(crate) type Report = dyn Fn(usize, Result<(), RDKafkaErrorCode>) + Send + Sy
 /// Context of the plain producer.
 pub(crate) struct ProducerNotes {
     pub(crate) notes: Notes,
+    /// Accepted records whose fate is not known; librdkafka's own number counts events too.
+    pub(crate) in_flight: AtomicUsize,
     report: Box<Report>,
 }
 
@@ -298,7 +300,7 @@ client_context!(ProducerNotes);
 
 impl ProducerNotes {
     pub(crate) fn new(metrics: Arc<Metrics>, report: Box<Report>) -> Self {
-        Self { notes: Notes::new(Role::Producer, metrics), report }
+        Self { notes: Notes::new(Role::Producer, metrics), in_flight: AtomicUsize::new(0), report }
     }
 }
 
@@ -314,6 +316,7 @@ impl ProducerContext for ProducerNotes {
             Ok(()) => self.notes.metrics.delivered.increment(),
             Err(_) => self.notes.metrics.failed.increment(),
         }
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
         (self.report)(token, outcome);
     }
 }

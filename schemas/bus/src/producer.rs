@@ -5,6 +5,7 @@
 //! back with its fate, so that a loss can be written into the stream it belongs to.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -107,13 +108,19 @@ impl Producer {
         base.partition = record.partition;
         base.payload = record.value;
         base.timestamp = record.timestamp_ms;
+        let in_flight = &self.client.client().context().in_flight;
+        // Before the call: the fate may be known before it returns.
+        in_flight.fetch_add(1, Ordering::Relaxed);
         match self.client.send::<[u8], [u8]>(base) {
             Ok(()) => {
                 self.metrics.records_out.increment();
                 self.metrics.bytes_out.add(record.size() as u64);
                 Ok(())
             }
-            Err((error, _)) => Err(self.refusal(&error)),
+            Err((error, _)) => {
+                in_flight.fetch_sub(1, Ordering::Relaxed);
+                Err(self.refusal(&error))
+            }
         }
     }
 
@@ -133,7 +140,7 @@ impl Producer {
 
     /// Records accepted whose fate is not known yet.
     pub fn in_flight(&self) -> usize {
-        usize::try_from(self.client.in_flight_count()).unwrap_or(0)
+        self.client.client().context().in_flight.load(Ordering::Relaxed)
     }
 
     /// Waits until every accepted record's fate is known, at most `limit`. Gives the number of records still open.
