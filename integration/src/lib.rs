@@ -1,1 +1,7 @@
-//! The wirecall command line, end-to-end tests and benchmarks.
+//! The parts of Wirecall together: the `wirecall` command line, and the whole pipeline as one function.
+
+pub mod command;
+pub mod filter;
+pub mod offline;
+pub mod output;
+pub mod stats;
