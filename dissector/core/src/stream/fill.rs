@@ -17,6 +17,14 @@ pub struct Pushed {
 }
 
 impl Stream {
+    /// Sets the offset of the first byte: bytes missing before the first push then become a gap.
+    pub const fn start_at(&mut self, offset: u64) {
+        if !self.started {
+            self.started = true;
+            (self.position, self.end) = (offset, offset);
+        }
+    }
+
     /// Adds bytes at a stream offset. Bytes already delivered are cut off; a hole before them becomes a gap.
     ///
     /// `pinned` is the size of the buffer that `bytes` is a slice of.
@@ -166,10 +174,7 @@ impl Stream {
 
     /// Makes the stream reach `offset`: the first push sets the start, a later jump leaves a gap. Returns its length.
     fn reach(&mut self, offset: u64, mark: Mark) -> u64 {
-        if !self.started {
-            self.started = true;
-            (self.position, self.end) = (offset, offset);
-        }
+        self.start_at(offset);
         let hole = offset.saturating_sub(self.end);
         if hole > 0 {
             self.add_gap(offset, Gap { length: hole, cause: ChunkCause::Loss, mark });

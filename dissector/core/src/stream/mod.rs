@@ -220,8 +220,14 @@ impl Stream {
 
     /// True when no byte will follow the available ones without a gap: a gap or the end of the stream comes next.
     #[must_use]
-    pub fn is_cut(&self) -> bool {
+    pub const fn is_cut(&self) -> bool {
         self.ended || self.datagrams || self.gaps > 0
+    }
+
+    /// True when a gap stands at the front or behind the available bytes.
+    #[must_use]
+    pub const fn has_gap(&self) -> bool {
+        self.gaps > 0
     }
 
     /// True when the connection has ended; bytes may still be here.
