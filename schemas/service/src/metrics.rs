@@ -5,7 +5,8 @@
 //! ([`Label`]), so that no peer on the wire can grow the number of series.
 //!
 //! Names are `<service>_<what>_<unit>_total` for counters and `<service>_<what>_<unit>` for gauges and histograms; the
-//! service comes from [`Metrics`], the rest is written whole at the place of registration.
+//! service comes from [`Metrics`], the rest is written whole at the place of registration, so that a search for an
+//! exported name finds its line.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -126,8 +127,9 @@ impl Metrics {
         &self.meter
     }
 
+    /// The name as OpenTelemetry has it, where a counter has no `_total`: the Prometheus exporter adds that.
     fn name(&self, rest: &str) -> String {
-        format!("{}_{rest}", self.service)
+        format!("{}_{}", self.service, rest.strip_suffix("_total").unwrap_or(rest))
     }
 
     /// A counter; `name` as `read_packets_total`.

@@ -16,7 +16,7 @@ pub(crate) fn register(metrics: &Metrics) {
     gauge(meter, "process_resident_memory_bytes", "Memory of the process that is in RAM.", resident_bytes);
     gauge(meter, "process_open_fds", "Open file descriptors.", open_files);
     let _registered = meter
-        .f64_observable_counter("process_cpu_seconds_total")
+        .f64_observable_counter("process_cpu_seconds")
         .with_description("CPU time of the process, in user and kernel mode.")
         .with_callback(|observer| {
             if let Some(seconds) = cpu_seconds() {

@@ -161,10 +161,9 @@ impl Telemetry {
     /// An exporter that refuses its configuration.
     pub fn metrics_only(config: &TelemetryConfig, service: &Service) -> Result<Self, TelemetryError> {
         let registry = prometheus::Registry::new();
-        // Names are written whole in the code, so that a search for an exported name finds its line.
+        // No unit suffixes: names are written with their unit. Counters get their `_total` here.
         let pull = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
-            .without_counter_suffixes()
             .without_units()
             .without_target_info()
             .scope_info_enabled(false)

@@ -114,16 +114,35 @@ impl Node {
         }
     }
 
-    /// The value that text spells where no type says what to expect.
-    fn guess(self) -> Value {
+    /// The whole number that is written here.
+    fn whole(&self) -> Option<i64> {
         match self.value {
-            Value::Text(text) => match file::value(&text, self.origin.as_ref()) {
-                Some(value) => value,
-                None => Value::String(text),
-            },
-            value => value,
+            Value::Integer(number) => Some(number),
+            Value::Float(number) => whole(number),
+            _ => None,
         }
     }
+
+    /// The value that text spells where no type says what to expect, as for an untagged enum. Only what reads back as
+    /// the same text becomes a number, so that a password of `0x1F` or `1_000` survives the way through a guess.
+    fn guess(self) -> Value {
+        let Value::Text(text) = self.value else { return self.value };
+        let brackets = text.trim_start().starts_with(['[', '{']);
+        match text.parse::<i64>() {
+            Ok(number) if number.to_string() == text => Value::Integer(number),
+            _ if text == "true" || text == "false" => Value::Boolean(text == "true"),
+            _ if brackets => file::value(&text, self.origin.as_ref()).unwrap_or(Value::String(text)),
+            _ => Value::String(text),
+        }
+    }
+}
+
+/// The whole number that a float is, if it is one: programs that write TOML from JSON (Helm's `toToml`) have no whole
+/// numbers. Beyond 2⁵³ floats skip numbers, so there they do not count as whole.
+fn whole(number: f64) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let fits = number.fract() == 0.0 && number.abs() <= EXACT;
+    fits.then(|| format!("{number:.0}").parse().ok())?
 }
 
 /// Text and strings alike; numbers and booleans as they would be written, since librdkafka's settings are all strings
@@ -133,7 +152,9 @@ fn string_of(value: Value) -> Result<String, DecodeError> {
         Value::String(text) | Value::Text(text) => Ok(text),
         Value::Boolean(value) => Ok(value.to_string()),
         Value::Integer(number) => Ok(number.to_string()),
-        Value::Float(number) => Ok(number.to_string()),
+        Value::Float(number) => {
+            Ok(whole(number).map_or_else(|| number.to_string(), |number| number.to_string()))
+        }
         found => Err(expected("a string", &found)),
     }
 }
@@ -163,10 +184,10 @@ macro_rules! numbers {
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
             match self.number::<$type>() {
                 Some(number) => visitor.$visit(number),
-                None => match self.value {
-                    Value::Integer(number) => visitor.visit_i64(number),
-                    Value::Float(number) => visitor.visit_f64(number),
-                    found => Err(expected($wanted, &found)),
+                None => match (&self.value, self.whole()) {
+                    (_, Some(number)) => visitor.visit_i64(number),
+                    (Value::Float(number), None) => visitor.visit_f64(*number),
+                    (found, None) => Err(expected($wanted, found)),
                 },
             }
         }
@@ -180,7 +201,10 @@ impl<'de> Deserializer<'de> for Node {
         match self.guess() {
             Value::Boolean(value) => visitor.visit_bool(value),
             Value::Integer(number) => visitor.visit_i64(number),
-            Value::Float(number) => visitor.visit_f64(number),
+            Value::Float(number) => match whole(number) {
+                Some(number) => visitor.visit_i64(number),
+                None => visitor.visit_f64(number),
+            },
             Value::String(text) | Value::Text(text) => visitor.visit_string(text),
             Value::List(items) => visitor.visit_seq(Items::of(items)),
             Value::Table(table) => visitor.visit_map(Entries::of(table)),
