@@ -29,6 +29,7 @@
 
 pub mod conformance;
 pub mod echo;
+pub mod http1;
 
 use std::sync::Arc;
 
