@@ -29,6 +29,8 @@
 
 pub mod conformance;
 pub mod echo;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
