@@ -30,6 +30,8 @@
 pub mod conformance;
 pub mod echo;
 pub mod http1;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
