@@ -24,7 +24,9 @@ static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
 ///
 /// If the lock folder cannot be written, or if no port is free.
 pub fn free() -> Result<u16> {
-    let folder = std::env::temp_dir().join("wirecall-ports");
+    // Each user has a folder: one user cannot open another's locks.
+    let user = rustix::process::geteuid().as_raw();
+    let folder = std::env::temp_dir().join(format!("wirecall-ports-{user}"));
     std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     // Start at a different place in each process, so that locks are seldom contended.
     let start = (std::process::id() % u32::from(COUNT)) as u16;
@@ -40,10 +42,11 @@ pub fn free() -> Result<u16> {
 
 fn reserve(folder: &Path, port: u16) -> Result<Option<File>> {
     let path = folder.join(port.to_string());
-    let lock =
-        File::options().create(true).append(true).open(&path).with_context(|| {
-            format!("open {} (remove the folder if it is another user's)", path.display())
-        })?;
+    let lock = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),
