@@ -258,11 +258,11 @@ fn a_deleted_pod_ends_with_its_containers_when_they_ended_before() {
             {"state": {"terminated": {"finishedAt": finished}}},
         ]}})
     };
-    assert_eq!(end_of_deleted(&pod("2026-01-01T00:00:20Z"), observed), time("2026-01-01T00:00:21Z"));
+    assert_eq!(end_of_deleted("Pod", &pod("2026-01-01T00:00:20Z"), observed), time("2026-01-01T00:00:21Z"));
     // The node's clock may be ahead of ours.
-    assert_eq!(end_of_deleted(&pod("2026-01-01T00:00:40Z"), observed), observed);
-    assert_eq!(end_of_deleted(&json!({"kind": "Pod"}), observed), observed);
-    assert_eq!(end_of_deleted(&json!({"kind": "Service"}), observed), observed);
+    assert_eq!(end_of_deleted("Pod", &pod("2026-01-01T00:00:40Z"), observed), observed);
+    assert_eq!(end_of_deleted("Pod", &json!({"kind": "Pod"}), observed), observed);
+    assert_eq!(end_of_deleted("Service", &json!({"kind": "Service"}), observed), observed);
 }
 
 #[test]
