@@ -2,8 +2,7 @@
 //!
 //! A watch gives objects as they are now. The history of an object is made by comparing: what does not change what the
 //! object is to a peer makes no record (a node's heartbeat, a pod's readiness), what does ends the last version and
-//! begins the next. A pod that gets its address keeps the start it had without one, because the record with the same
-//! key takes the other's place.
+//! begins the next. A pod begins when it has an address, with the start that its status tells then.
 //!
 //! After a restart, or when the API server has forgotten the version that a watch was at, everything is listed anew.
 //! What is not in the list any more was deleted meanwhile; when, nobody saw, so its interval ends now: it may have held
@@ -148,6 +147,10 @@ impl History {
     fn apply(&mut self, mut next: Identity, observed: Timestamp) {
         let object = Object::of(&next);
         let Some(newest) = self.newest.get_mut(&object) else {
+            // A pod that waits for its node and its addresses is nobody yet, and its start is not known.
+            if &*next.kind == "Pod" && next.addresses.is_empty() {
+                return;
+            }
             self.records.push_back(next.clone());
             self.newest.insert(object, next);
             return;
@@ -248,12 +251,15 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_gets_its_address_keeps_its_start() {
+    fn a_pod_begins_when_it_has_an_address() {
         let mut history = History::default();
+        let mut waiting = pod(None, "a");
+        waiting["status"] = json!({"phase": "Pending"});
+        history.handle_applied("Pod", &waiting, seconds(0)).unwrap();
         history.handle_applied("Pod", &pod(None, "a"), seconds(2)).unwrap();
         history.handle_applied("Pod", &pod(Some("10.0.0.1"), "a"), seconds(3)).unwrap();
         history.handle_applied("Pod", &pod(Some("10.0.0.1"), "a"), seconds(4)).unwrap();
-        assert_eq!(drain(&mut history), [(String::new(), 1, None), ("10.0.0.1".into(), 1, None)]);
+        assert_eq!(drain(&mut history), [("10.0.0.1".into(), 1, None)]);
     }
 
     #[test]

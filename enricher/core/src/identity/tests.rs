@@ -204,6 +204,8 @@ fn an_end_replaces_the_open_record() {
 fn history_ends_with_the_retention() {
     let mut index = Index::new(IndexLimits { retention_seconds: 600, ..IndexLimits::default() });
     identities("ip-reuse").into_iter().for_each(|identity| index.apply(identity));
+    assert_eq!((index.len(), index.stats().expired), (3, 0));
+    index.expire();
     // The pod of 00:30 is the newest: the one that ended at 00:10:01 is out, the one of 00:20:03 is not.
     assert_eq!((index.len(), index.stats().expired), (2, 1));
     assert_eq!(server(&index, "10.1.0.9:1", "00:05:00").resolved_by, ResolvedBy::None);
