@@ -423,11 +423,10 @@ impl Capture {
         }
     }
 
+    /// Runs first: they were due before the holes of the same silence, so a gap that is declared now goes into a new
+    /// run, where the packet that brought the time can still fill it.
     fn run_deadlines(&mut self, now: i64) {
         let moment = self.moment();
-        while let Some((deadline, slot)) = self.output.timers.due_reorder(now) {
-            self.with_tcp(slot, moment, |tcp, context| tcp.expire(deadline, context));
-        }
         while let Some((deadline, slot)) = self.output.timers.due_run(now) {
             if let Some(tracked) = self.table.named_mut(slot) {
                 let channel = match &mut tracked.flow {
@@ -436,6 +435,9 @@ impl Capture {
                 };
                 self.output.run_is_due(channel, &mut self.stats, deadline);
             }
+        }
+        while let Some((deadline, slot)) = self.output.timers.due_reorder(now) {
+            self.with_tcp(slot, moment, |tcp, context| tcp.expire(deadline, context));
         }
     }
 

@@ -26,7 +26,7 @@ pub(super) fn read_pppoe(walk: &mut Walk<'_>) -> Result<Next, Reason> {
     if header[0] != 0x11 || header[1] != PPPOE_SESSION_DATA {
         return Err(Reason::OtherNetwork);
     }
-    walk.limit(usize::from(u16::from_be_bytes([header[4], header[5]])))?;
+    walk.limit(usize::from(u16::from_be_bytes([header[4], header[5]])));
     protocol(walk)
 }
 
