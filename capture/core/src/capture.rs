@@ -368,8 +368,7 @@ impl Capture {
     }
 
     fn touch(&mut self, index: u32, waiting: Waiting, now: i64) {
-        self.table.touch(index, waiting, now);
-        if waiting == Waiting::Linger {
+        if self.table.touch(index, waiting, now) {
             self.next_sweep = self.next_sweep.min(now.saturating_add(self.idle_time(waiting)));
         }
     }
