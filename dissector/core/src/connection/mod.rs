@@ -16,7 +16,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use wirecall_schemas::{Call, ChunkCause, Direction, Timestamp, Totals, Transport};
 
 use crate::limits::{Counter, Limits, Stats};
@@ -153,10 +152,19 @@ impl Connection {
         self.turn(direction, around.limits);
         let full = bytes.len();
         let facing = self.facing(direction);
-        let trial =
-            self.trial_stream(facing).map(|stream| stream.push_marked(offset, bytes.clone(), pinned, marks));
-        let pushed = self.streams.of(facing).push_marked(offset, bytes, pinned, marks);
-        debug_assert!(trial.is_none_or(|trial| trial == pushed), "both copies see the same bytes");
+        let pushed = match (&self.state, marks.last()) {
+            (State::Opaque, Some((_, mark))) => {
+                let pushed = self.streams.of(facing).pass(offset, full, *mark);
+                around.stats.add(Counter::OpaqueBytes, (full - pushed.duplicate) as u64);
+                pushed
+            }
+            _ => {
+                if let Some(stream) = self.trial_stream(facing) {
+                    stream.push_marked(offset, bytes.clone(), pinned, marks);
+                }
+                self.streams.of(facing).push_marked(offset, bytes, pinned, marks)
+            }
+        };
         let fresh = full - pushed.duplicate;
         let side = if direction == Direction::ServerToClient {
             &mut self.seen.server
@@ -388,7 +396,7 @@ impl Connection {
         around: &Surroundings<'_>,
     ) {
         let Some(protocol) = around.registry.protocol(index) else { return };
-        self.facts.parser = ByteString::from_static(protocol.name());
+        self.facts.parser = protocol.name();
         self.facts.parser_version = protocol.version();
         let start = Start { limits: around.limits, transport: self.facts.transport, mid_stream, hand_over };
         self.state = State::Dissecting { session: protocol.session(start), index, trial };
@@ -471,7 +479,7 @@ impl Connection {
     /// A protocol took its yes back: the others get the same bytes.
     fn withdraw(&mut self, around: &mut Surroundings<'_>) {
         around.stats.add(Counter::ProtocolsWithdrawn, 1);
-        self.facts.parser = ByteString::new();
+        self.facts.parser = "";
         self.facts.parser_version = 0;
         let emitted = self.facts.next_index;
         if let State::Dissecting { index, trial, .. } = std::mem::replace(&mut self.state, State::Opaque) {

@@ -71,6 +71,17 @@ impl Stream {
         pushed
     }
 
+    /// As [`Stream::push`] for bytes that nobody wants: they are counted and not kept. The stream must be empty.
+    pub fn pass(&mut self, offset: u64, length: usize, mark: Mark) -> Pushed {
+        self.start_at(offset);
+        let hole = offset.saturating_sub(self.end);
+        let duplicate = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX).min(length);
+        self.end = self.end.max(offset.saturating_add(length as u64));
+        self.position = self.end;
+        self.last = Some(mark);
+        Pushed { duplicate, hole }
+    }
+
     /// Adds missing bytes at a stream offset. What was already delivered of the range is cut off.
     pub fn push_gap(&mut self, offset: u64, length: u64, cause: ChunkCause, mark: Mark) -> Pushed {
         let hole = self.reach(offset, mark);

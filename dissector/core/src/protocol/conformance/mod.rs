@@ -8,7 +8,7 @@
 
 mod script;
 
-use wirecall_schemas::{Call, ChunkCause, Completeness, Direction, Transport};
+use wirecall_schemas::{Call, ChunkCause, Completeness, Direction, Message, Transport};
 
 pub use script::Sample;
 use script::Script;
@@ -170,6 +170,8 @@ impl Suite<'_> {
                 let calls = Script::of(sample).with_gap(position, length).play(self.registry, |_| {});
                 honest(&calls, truth, sample, "gap at", position);
             }
+            let calls = Script::of(sample).with_gap(position, 7).unstated().play(self.registry, |_| {});
+            honest(&calls, truth, sample, "hole at", position);
         }
     }
 }
@@ -216,12 +218,24 @@ fn honest(calls: &[Call], truth: &[Call], sample: &Sample, how: &str, position: 
     assert!(calls.iter().all(marked), "{}: a half of a call has no cause", place());
 }
 
+/// What is known of a call is true of one that was sent: fields, and the moments its halves began.
 fn agrees(call: &Call, truth: &Call) -> bool {
     let fits = |seen: &Option<_>, sent: &Option<_>| seen.is_none() || seen == sent;
     call.protocol == truth.protocol
         && fits(&call.operation, &truth.operation)
         && fits(&call.target, &truth.target)
         && fits(&call.status, &truth.status)
+        && within(call.request.as_ref(), truth.request.as_ref())
+        && within(call.response.as_ref(), truth.response.as_ref())
+}
+
+/// A half begins while the true one lasts; this finds answers given to the wrong request.
+fn within(half: Option<&Message>, truth: Option<&Message>) -> bool {
+    let Some(begun) = half.and_then(|half| half.first_byte_time) else { return true };
+    truth.is_some_and(|truth| {
+        truth.first_byte_time.is_none_or(|first| first <= begun)
+            && truth.last_byte_time.is_none_or(|last| begun <= last)
+    })
 }
 
 fn brief(call: &Call) -> String {

@@ -109,6 +109,8 @@ pub(super) struct Script {
     pub(super) per_record: usize,
     /// Deliver each record this many times.
     pub(super) times: usize,
+    /// Gaps are stated by chunks.
+    states_gaps: bool,
     /// First bytes of each direction that were before the capture began.
     offsets: [u64; 2],
 }
@@ -129,6 +131,7 @@ impl Script {
             reversed: false,
             per_record: usize::MAX,
             times: 1,
+            states_gaps: true,
             offsets: [0; 2],
         }
     }
@@ -183,6 +186,12 @@ impl Script {
             start += event.len();
         }
         self.per_record = 1;
+        self
+    }
+
+    /// With gaps that no chunk states: records got lost.
+    pub(super) const fn unstated(mut self) -> Self {
+        self.states_gaps = false;
         self
     }
 
@@ -246,7 +255,9 @@ impl Script {
                 count = 0;
             }
             let offset = &mut offsets[usize::from(event.direction == Direction::ServerToClient)];
-            record.chunks.push(self.event_chunk(event, *offset));
+            if self.states_gaps || matches!(event.what, What::Data(_)) {
+                record.chunks.push(self.event_chunk(event, *offset));
+            }
             *offset += event.len() as u64;
             if let What::Data(bytes) = &event.what {
                 payload.extend_from_slice(bytes);
