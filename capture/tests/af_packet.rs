@@ -18,7 +18,7 @@ use std::{
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use wirecall_capture::source::{
-    Batch, LinkType, RawPacket,
+    Batch, LinkType, Packet,
     af_packet::{ANY, AfPacket, AfPacketConfig, AfPacketError, FilterRules},
 };
 use wirecall_test_support::{
@@ -44,7 +44,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(packet: &RawPacket<'_>) -> Self {
+    fn new(packet: &Packet<'_>) -> Self {
         Self {
             link_type: packet.link_type,
             vlan: packet.vlan,
