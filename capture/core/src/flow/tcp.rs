@@ -318,14 +318,12 @@ impl TcpConnection {
         self.end_if_complete(context);
     }
 
-    /// Closes when both FINs or a reset have all bytes before them.
+    /// Closes when both FINs, or a reset, have all bytes before them.
     fn end_if_complete(&mut self, context: &mut Context<'_>) {
-        if let Some(side) = self.pair.reset_is_due(context.moment.now, context.limits) {
-            self.close((side, ChunkCause::Reset), context);
-        } else if self.first_finish.is_some()
-            && self.pair.streams.iter().all(|stream| stream.is_finished() && stream.queue.is_empty())
-        {
+        if self.pair.finish_is_due(&self.channel, context) {
             self.close((self.first_finish.unwrap_or(CLIENT), ChunkCause::Fin), context);
+        } else if let Some(side) = self.pair.reset_is_due(context.moment.now, context.limits) {
+            self.close((side, ChunkCause::Reset), context);
         }
     }
 
