@@ -237,7 +237,10 @@ impl Capture {
     fn handle_tcp(&mut self, header: &TcpHeader, body: &Body<'_>, packet: &Packet<'_>, arrival: Arrival) {
         let payload = body.data.len() + body.missing;
         let window = self.shared.limits.reorder_bytes;
-        let mut found = self.table.find(arrival.sighting, body.domain);
+        let mut found = self
+            .table
+            .find(arrival.sighting, body.domain)
+            .or_else(|| self.second_sighting(header, body, &arrival));
         if let Some(index) = found
             && let Some(Tracked { flow: Flow::Tcp(tcp), client_is_low }) = self.table.get_mut(index)
         {
@@ -264,6 +267,18 @@ impl Capture {
         let waiting = tcp.waiting();
         self.open -= usize::from(tcp.is_closed() && !was_closed);
         self.touch(index, waiting, arrival.moment.now);
+    }
+
+    /// A connection that is seen in two address spaces at once is one: its second sighting repeats the first.
+    fn second_sighting(&mut self, header: &TcpHeader, body: &Body<'_>, arrival: &Arrival) -> Option<u32> {
+        let (index, tracked) = self.table.namesake(arrival.sighting)?;
+        let Flow::Tcp(tcp) = &tracked.flow else { return None };
+        let side = side(tracked.client_is_low, arrival.sighting.from_low);
+        if !tcp.began_with(side, header) {
+            return None;
+        }
+        self.table.add_alias(index, arrival.sighting, body.domain);
+        Some(index)
     }
 
     fn begin_tcp(&mut self, header: &TcpHeader, domain: u32, packet: &Packet<'_>, arrival: &Arrival) -> u32 {

@@ -110,7 +110,7 @@ impl TcpConnection {
             return self.syn_ack_is_foreign(side, header);
         }
         if self.closed {
-            return true;
+            return !self.repeats_syn(side, header);
         }
         match self.initial[side] {
             Some(initial) => initial != header.sequence,
@@ -118,6 +118,19 @@ impl TcpConnection {
             // Both sides open at once (RFC 9293 section 3.5), as long as the server has not been heard.
             None => self.pair.streams[SERVER].seen,
         }
+    }
+
+    /// Whether a SYN from another address space is the one that began this connection, seen a second time.
+    pub(crate) fn began_with(&self, side: usize, header: &TcpHeader) -> bool {
+        header.has(SYN) && !header.has(ACK | RST) && !self.closed && self.repeats_syn(side, header)
+    }
+
+    /// A copy of the SYN: a new attempt would have another number or, by the clock of RFC 7323, another TSval.
+    fn repeats_syn(&self, side: usize, header: &TcpHeader) -> bool {
+        side == CLIENT
+            && self.initial[CLIENT] == Some(header.sequence)
+            && self.timestamp.is_some()
+            && self.timestamp == header.timestamp
     }
 
     /// A SYN captured after the first data of its connection.

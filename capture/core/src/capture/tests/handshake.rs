@@ -186,6 +186,21 @@ fn a_repeated_handshake_is_the_same_connection() {
 }
 
 #[test]
+fn a_copy_of_the_syn_after_the_end_begins_nothing() {
+    for (timestamp, connections) in [(Some(5), 1), (None, 2)] {
+        let mut talk = Harness::new();
+        talk.timestamp = timestamp;
+        talk.handshake();
+        talk.send(0, ACK | FIN, 0, 0, b"");
+        talk.send(1, ACK | FIN, 0, 1, b"");
+        talk.send(0, ACK, 1, 1, b"");
+        talk.send(0, SYN, -1, 0, b"");
+        talk.finish();
+        assert_eq!(talk.ids().len(), connections);
+    }
+}
+
+#[test]
 fn a_half_closed_connection_goes_on() {
     let mut talk = Harness::new();
     talk.handshake();
@@ -355,6 +370,37 @@ fn one_tuple_in_two_vlans_is_two_connections() {
     assert_eq!(talk.ids().len(), 2);
     assert_eq!(talk.stream_of(0, |segment| segment.connection_id == first), [bytes("one")]);
     assert_eq!(talk.stream_of(0, |segment| segment.connection_id != first), [bytes("two")]);
+}
+
+#[test]
+fn a_connection_seen_inside_and_outside_of_a_tunnel_is_one() {
+    let mut talk = Harness::new();
+    talk.timestamp = Some(99);
+    let twice = [None, Some(7)];
+    for (side, flags, at) in [(0, SYN, -1), (1, SYN | ACK, -1), (0, ACK, 0)] {
+        for vlan in twice {
+            talk.vlan = vlan;
+            talk.send(side, flags, at, 0, b"");
+        }
+    }
+    for vlan in twice {
+        talk.vlan = vlan;
+        talk.send(0, ACK, 0, 0, b"once");
+    }
+    // What one sighting misses, the other one has.
+    talk.send(1, ACK, 0, 4, b"answer");
+    assert_eq!(talk.capture.stats().reason(Reason::Duplicate).bytes, 4);
+    assert_eq!(talk.capture.open_connections(), 1);
+    talk.finish();
+    assert_eq!(
+        (talk.ids().len(), talk.stream(0), talk.stream(1)),
+        (1, vec![bytes("once")], vec![bytes("answer")])
+    );
+    // Its names are free again.
+    talk.vlan = Some(7);
+    talk.initial = [7, 8];
+    talk.handshake();
+    assert_eq!(talk.capture.open_connections(), 1);
 }
 
 #[test]
