@@ -10,6 +10,7 @@ use wirecall_schemas::{ChunkCause, ChunkKind, Orientation, Segment, Timestamp, T
 use crate::config::CaptureConfig;
 use crate::filter::Filter;
 use crate::flow::clock::Clock;
+use crate::flow::ended::Ended;
 use crate::flow::identity::{Identities, handshake_key, tuple_id, tuple_key};
 use crate::flow::key::{FlowKey, Sighting};
 use crate::flow::orientation;
@@ -27,6 +28,30 @@ use crate::stats::{Reason, Stats};
 enum Flow {
     Tcp(Box<TcpConnection>),
     Udp(Box<UdpFlow>),
+    /// A TCP connection that has ended.
+    Ended(Ended),
+}
+
+impl Flow {
+    /// Keeps only what tells stragglers apart, once the close was published; true if it was.
+    fn forget_if_closed(&mut self) -> bool {
+        match self {
+            Self::Tcp(tcp) if tcp.is_closed() => {
+                *self = Self::Ended(tcp.ended());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What the flow writes to, while it is open.
+    fn channel_mut(&mut self) -> Option<&mut Channel> {
+        match self {
+            Self::Tcp(tcp) => Some(&mut tcp.channel),
+            Self::Udp(udp) => Some(&mut udp.channel),
+            Self::Ended(_) => None,
+        }
+    }
 }
 
 struct Tracked {
@@ -236,20 +261,16 @@ impl Capture {
 
     fn handle_tcp(&mut self, header: &TcpHeader, body: &Body<'_>, packet: &Packet<'_>, arrival: Arrival) {
         let payload = body.data.len() + body.missing;
-        let window = self.shared.limits.reorder_bytes;
         let mut found = self
             .table
             .find(arrival.sighting, body.domain)
             .or_else(|| self.second_sighting(header, body, &arrival));
         if let Some(index) = found
-            && let Some(Tracked { flow: Flow::Tcp(tcp), client_is_low }) = self.table.get_mut(index)
+            && self.is_replaced(index, header, payload, arrival.sighting.from_low)
         {
-            let side = side(*client_is_low, arrival.sighting.from_low);
-            if tcp.is_replaced_by(side, header, payload, window) {
-                self.close(index, ChunkCause::PortReuse, arrival.moment);
-                self.table.remove(index);
-                found = None;
-            }
+            self.close(index, ChunkCause::PortReuse, arrival.moment);
+            self.table.remove(index);
+            found = None;
         }
         let index = match found {
             Some(index) => index,
@@ -260,13 +281,35 @@ impl Capture {
             None => self.begin_tcp(header, body.domain, packet, &arrival),
         };
         let mut context = self.shared.context(arrival.moment);
-        let Some(Tracked { flow: Flow::Tcp(tcp), client_is_low }) = self.table.get_mut(index) else { return };
-        let side = side(*client_is_low, arrival.sighting.from_low);
-        let was_closed = tcp.is_closed();
-        tcp.handle(side, header, body, arrival.packets, &mut context);
-        let waiting = tcp.waiting();
-        self.open -= usize::from(tcp.is_closed() && !was_closed);
+        let Some(tracked) = self.table.get_mut(index) else { return };
+        let side = side(tracked.client_is_low, arrival.sighting.from_low);
+        let waiting = match &mut tracked.flow {
+            Flow::Tcp(tcp) => {
+                tcp.handle(side, header, body, arrival.packets, &mut context);
+                tcp.waiting()
+            }
+            _ => {
+                self.shared.stats.count(Reason::AfterClose, arrival.packets, body.data.len() as u64);
+                Waiting::Linger
+            }
+        };
+        let has_ended = tracked.flow.forget_if_closed();
+        self.open -= usize::from(has_ended);
+        let waiting = if has_ended { Waiting::Linger } else { waiting };
         self.touch(index, waiting, arrival.moment.now);
+    }
+
+    /// Whether a packet begins a new connection in the place of one with the same addresses and ports.
+    fn is_replaced(&mut self, index: u32, header: &TcpHeader, payload: usize, from_low: bool) -> bool {
+        let window = self.shared.limits.reorder_bytes;
+        self.table.get_mut(index).is_some_and(|tracked| {
+            let side = side(tracked.client_is_low, from_low);
+            match &tracked.flow {
+                Flow::Tcp(tcp) => tcp.is_replaced_by(side, header),
+                Flow::Ended(ended) => ended.is_replaced_by(side, header, payload, window),
+                Flow::Udp(_) => false,
+            }
+        })
     }
 
     /// A connection that is seen in two address spaces at once is one: its second sighting repeats the first.
@@ -417,10 +460,9 @@ impl Capture {
     fn close(&mut self, index: u32, cause: ChunkCause, moment: Moment) -> bool {
         let mut context = self.shared.context(moment);
         match self.table.get_mut(index).map(|tracked| &mut tracked.flow) {
-            Some(Flow::Tcp(tcp)) if tcp.is_closed() => return false,
             Some(Flow::Tcp(tcp)) => tcp.close((0, cause), &mut context),
             Some(Flow::Udp(udp)) => udp.close(cause, &mut context),
-            None => return false,
+            Some(Flow::Ended(_)) | None => return false,
         }
         self.open -= 1;
         true

@@ -2,7 +2,7 @@
 
 use wirecall_schemas::ChunkCause;
 
-use super::{Capture, Flow, Tracked};
+use super::{Capture, Flow};
 use crate::flow::table::{SlotId, Waiting};
 use crate::flow::tcp::TcpConnection;
 use crate::limits::Limit;
@@ -25,11 +25,7 @@ impl Capture {
     fn run_deadlines(&mut self, now: i64) {
         let moment = self.moment();
         while let Some((deadline, slot)) = self.shared.output.timers.due_run(now) {
-            if let Some(tracked) = self.table.named_mut(slot) {
-                let channel = match &mut tracked.flow {
-                    Flow::Tcp(tcp) => &mut tcp.channel,
-                    Flow::Udp(udp) => &mut udp.channel,
-                };
+            if let Some(channel) = self.table.named_mut(slot).and_then(|tracked| tracked.flow.channel_mut()) {
                 self.shared.output.run_is_due(channel, &mut self.shared.stats, deadline);
             }
         }
@@ -45,14 +41,12 @@ impl Capture {
         act: impl FnOnce(&mut TcpConnection, &mut Context<'_>),
     ) {
         let mut context = self.shared.context(moment);
-        if let Some(Tracked { flow: Flow::Tcp(tcp), .. }) = self.table.named_mut(slot)
-            && !tcp.is_closed()
-        {
-            act(tcp, &mut context);
-            if tcp.is_closed() {
-                self.open -= 1;
-                self.touch(slot.index, Waiting::Linger, moment.now);
-            }
+        let Some(tracked) = self.table.named_mut(slot) else { return };
+        let Flow::Tcp(tcp) = &mut tracked.flow else { return };
+        act(tcp, &mut context);
+        if tracked.flow.forget_if_closed() {
+            self.open -= 1;
+            self.touch(slot.index, Waiting::Linger, moment.now);
         }
     }
 
@@ -99,11 +93,7 @@ impl Capture {
         while self.held_bytes() > limit
             && let Some((deadline, slot)) = self.shared.output.timers.oldest_run()
         {
-            if let Some(tracked) = self.table.named_mut(slot) {
-                let channel = match &mut tracked.flow {
-                    Flow::Tcp(tcp) => &mut tcp.channel,
-                    Flow::Udp(udp) => &mut udp.channel,
-                };
+            if let Some(channel) = self.table.named_mut(slot).and_then(|tracked| tracked.flow.channel_mut()) {
                 self.shared.output.run_is_due(channel, &mut self.shared.stats, deadline);
             }
         }

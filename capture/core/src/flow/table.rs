@@ -226,7 +226,7 @@ impl<C> Table<C> {
         let Some(slot) = self.slot_mut(index) else { return false };
         slot.used = now;
         let changes = slot.waiting != waiting;
-        if !changes && now - slot.listed < COARSE {
+        if !changes && now.saturating_sub(slot.listed) < COARSE {
             return false;
         }
         self.unlink(index);

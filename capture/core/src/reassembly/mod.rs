@@ -25,4 +25,4 @@ mod wait;
 mod write;
 
 pub(crate) use pair::{Context, Incoming, Pair, direction};
-pub(crate) use stream::Span;
+pub(crate) use stream::{Span, Stream};
