@@ -46,6 +46,9 @@ pub(super) enum Doubt {
     Joined,
     /// Bytes that may be of a request are missing before it, and the server had not spoken since.
     Lost,
+    /// Bytes that may be of its response are missing before the response. Where packets are lost, they are often lost
+    /// in a burst of both directions: then the next request is missing too, and that shows only when the client goes on.
+    Skipped,
 }
 
 impl Exchange {
@@ -242,7 +245,11 @@ impl Pairing {
         // nothing since, either they were none, or the client does not wait.
         let doubtful = lost.is_some_and(|lost| answered_to <= lost.min(self.settled_to));
         exchange.doubt = if doubtful { Doubt::Lost } else { joined };
-        self.believe_front();
+        if lost.is_some() && self.open.front().is_some_and(|front| front.doubt == Doubt::Skipped) {
+            self.part_front();
+        } else {
+            self.believe_front();
+        }
         let adopted = self.open.is_empty() && !doubtful && self.adopt(&mut exchange);
         self.flush_unasked();
         let reading = adopted
@@ -331,7 +338,7 @@ impl Pairing {
 
     /// A final response came; says what it answers.
     ///
-    /// `under_way` is true when the head of a further request has begun.
+    /// `under_way` is true when the client's stream stands inside a request.
     pub(super) fn add_response(&mut self, response: Box<Incoming>, under_way: bool) -> Assigned {
         let mut assigned = self.assign(response.first_time(), under_way);
         let interim = std::mem::take(&mut self.interim);
@@ -397,6 +404,11 @@ impl Pairing {
 
     /// One more response came than requests were seen: that of a doubtful pair was another request's.
     fn doubt_front(&mut self) {
+        if self.open.front().is_some_and(|front| front.doubt == Doubt::Skipped && front.is_complete()) {
+            self.part_front();
+            self.release_front();
+            return;
+        }
         let doubtful = |front: &&mut Exchange| front.doubt != Doubt::None && front.is_complete();
         if let Some(front) = self.open.front_mut().filter(doubtful) {
             let exchange = Exchange {
@@ -425,7 +437,12 @@ impl Pairing {
             self.release_front();
         }
         self.order = Order::Sure;
-        self.pair_front()
+        let doubt = if self.responses_gap { Doubt::Skipped } else { Doubt::None };
+        let assigned = self.pair_front();
+        if let Some(front) = self.open.front_mut() {
+            front.doubt = doubt;
+        }
+        assigned
     }
 
     /// True when the server said something, or bytes of it went missing, between each two of the first requests.
@@ -517,26 +534,33 @@ impl Pairing {
         if let Some(front) = self.open.iter_mut().find(|exchange| exchange.response.is_none()) {
             front.interim = interim;
         }
-        self.part_doubtful();
+        self.part_unconfirmed();
         while !self.open.is_empty() {
             self.release_front();
         }
     }
 
-    /// Takes a pair apart that nothing has confirmed, when bytes of a request are known to be missing before it, or the
-    /// response does not end where it should had it answered this request.
-    fn part_doubtful(&mut self) {
-        let doubtful = |front: &&mut Exchange| {
-            let whole = front.response.as_ref().is_some_and(|response| response.whole);
-            front.doubt == Doubt::Lost || (front.doubt == Doubt::Joined && !whole)
-        };
-        let Some(mut response) =
-            self.open.front_mut().filter(doubtful).and_then(|front| front.response.take())
-        else {
-            return;
-        };
+    /// Takes a pair apart that nothing has confirmed when the end comes. A connection that was joined right before a
+    /// request is given the benefit of the doubt, if the response ends where it should.
+    fn part_unconfirmed(&mut self) {
+        let unconfirmed = self.open.front().is_some_and(|front| match front.doubt {
+            Doubt::None => false,
+            Doubt::Joined => !front.response.as_ref().is_some_and(|response| response.whole),
+            Doubt::Lost | Doubt::Skipped => true,
+        });
+        if unconfirmed {
+            self.part_front();
+        }
+    }
+
+    /// Hands out the response of the front as nobody's; the request stays.
+    fn part_front(&mut self) {
+        let Some(front) = self.open.front_mut() else { return };
+        front.doubt = Doubt::None;
+        let Some(mut response) = front.response.take() else { return };
         response.head.findings.add(Rule::AmbiguousPairing);
-        let exchange = Exchange { response: Some(response), ..Exchange::default() };
+        let interim = std::mem::take(&mut front.interim);
+        let exchange = Exchange { response: Some(response), interim, ..Exchange::default() };
         self.ready.push_back(Ready { exchange, why: Why::Gap });
         self.responses_gap = true;
     }

@@ -111,11 +111,6 @@ impl Reader {
         matches!(self.state, State::Start)
     }
 
-    /// True when a head has begun and not ended.
-    pub(super) const fn is_in_head(&self) -> bool {
-        matches!(self.state, State::Head | State::Overflow(_))
-    }
-
     /// True while the body of a message is read.
     pub(super) const fn is_in_body(&self) -> bool {
         matches!(self.state, State::Length(_) | State::Chunked(_) | State::Close)

@@ -218,7 +218,7 @@ impl Http1Session {
         if response.head.status_line().is_none() {
             response.head.findings.add(Rule::NoStatusLine);
         }
-        let under_way = self.client.is_in_head() || self.blocked;
+        let under_way = !self.client.is_between() || self.blocked;
         let assigned = self.pairing.add_response(response, under_way);
         if let Some(response) = self.pairing.response() {
             response.may_lack_body = assigned.doubtful;

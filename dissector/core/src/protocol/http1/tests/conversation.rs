@@ -27,6 +27,9 @@ use wirecall_schemas::{
 use crate::protocol::conformance::Sample;
 use crate::{Dissector, Limits, Registry};
 
+/// Longest conversation for the conformance suite, whose work grows with the square of the length.
+const SUITE_BYTES: usize = 230;
+
 /// Capture time of the first packet.
 const START: i64 = 1_700_000_000_000_000;
 
@@ -120,9 +123,10 @@ impl Conversation {
         }
     }
 
-    /// As a sample for the conformance suite; none when it is damaged already.
+    /// As a sample for the conformance suite; none when it is damaged already, or long.
     pub(super) fn sample(&self) -> Option<Sample> {
-        let damaged = self.joined || self.loose || self.steps.iter().any(|step| step.missing > 0);
+        let long = self.steps.iter().map(|step| step.bytes.len()).sum::<usize>() > SUITE_BYTES;
+        let damaged = long || self.joined || self.loose || self.steps.iter().any(|step| step.missing > 0);
         (!damaged).then(|| Sample {
             name: self.name.clone().leak(),
             transport: Transport::Tcp,
