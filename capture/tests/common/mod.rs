@@ -1,3 +1,3 @@
-//! Writers of capture files, byte by byte, so that the tests own every field.
+//! Helpers of the tests.
 
 pub mod capture_file;
