@@ -1,12 +1,7 @@
 //! The program from its configuration to its exit code: files and live traffic to an embedded broker.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "common/capture_file.rs"]
-mod capture_file;
-mod common {
-    pub use super::capture_file;
-    pub mod traffic;
-}
+mod common;
 
 use std::{
     collections::BTreeMap,
