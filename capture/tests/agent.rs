@@ -198,7 +198,7 @@ fn wrong_input_ends_with_its_exit_code_and_a_remedy() {
         ("filter.include_networks=[\"10.0.0.0/33\"]".to_owned(), 78, "include_networks"),
         ("kafka.partitions=5".to_owned(), 78, "partitions"),
     ] {
-        let output = run(&broker, &[settings.clone()]);
+        let output = run(&broker, std::slice::from_ref(&settings));
         let message = text(&output);
         assert_eq!(output.status.code(), Some(code), "{settings}: {message}");
         assert!(message.contains(says), "{settings}: {message}");
