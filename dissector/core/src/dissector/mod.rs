@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use hashbrown::HashMap;
 use wirecall_schemas::{
-    Call, ChunkCause, ChunkKind, ConnectionId, Direction, Endpoint, Segment, Timestamp, Totals, Transport,
+    Call, ChunkCause, ChunkKind, ConnectionId, Direction, Endpoint, Segment, Timestamp, Totals,
 };
 
 use record::Record;
@@ -290,8 +290,7 @@ impl Dissector {
         let stated = segment.chunks.iter().any(|chunk| chunk.kind == ChunkKind::Open);
         Facts {
             orientation_guessed: segment.orientation.is_guess(),
-            // UDP has no start that could be missed, other than its agent says so.
-            mid_stream: !stated && segment.transport != Transport::Udp,
+            mid_stream: !stated,
             vantage: segment.vantage,
             agent_id: self.agent(&segment.agent_id),
             agent_epoch: segment.agent_epoch,

@@ -119,7 +119,8 @@ fn targets(calls: &[Call]) -> Vec<&str> {
 #[test]
 fn an_undissected_connection_gives_one_record() {
     let mut agent = Agent::new(1);
-    agent.open().data(CLIENT, b"\x16\x03\x01").data(SERVER, b"\x16\x03\x03\x00").close(ChunkCause::Fin);
+    agent.open().data(CLIENT, b"\x16\x03\x01").data(SERVER, b"\x16\x03\x03\x00").lost(SERVER, 7);
+    agent.data(SERVER, b"\0").chunk(CLIENT, ChunkKind::Gap, ChunkCause::Loss, 9).close(ChunkCause::Fin);
     agent.record.totals = Some(Totals { client_packets: 5, server_packets: 4, ..Totals::default() });
     let calls = play(&mut dissector(Limits::default()), &[agent.record()]);
     let [call] = &calls[..] else { panic!("{calls:?}") };
@@ -132,8 +133,9 @@ fn an_undissected_connection_gives_one_record() {
     let summary = call.connection.as_ref().unwrap();
     assert_eq!((summary.open_time, summary.close_time), (call.start_time, call.end_time));
     assert_eq!(call.start_time.unwrap().as_micros(), 1_000_010);
-    assert_eq!(call.end_time.unwrap().as_micros(), 1_000_040);
-    assert_eq!((summary.client_stream_bytes, summary.server_stream_bytes), (3, 4));
+    assert_eq!(call.end_time.unwrap().as_micros(), 1_000_060);
+    assert_eq!((summary.client_stream_bytes, summary.server_stream_bytes), (3, 5));
+    assert_eq!((call.ledger.request_gap_bytes, call.ledger.response_gap_bytes), (9, 7));
     assert_eq!((summary.totals.client_packets, summary.close_reason), (5, ChunkCause::Fin));
     assert_eq!((call.provenance.partition, &call.provenance.topic), (Some(3), &None));
 }
