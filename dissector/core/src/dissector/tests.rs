@@ -181,6 +181,7 @@ fn what_was_not_seen_of_a_connection_is_said() {
     );
     assert!(all.iter().all(|call| call.completeness == Completeness::Partial));
     assert_eq!((all[0].start_time, all[0].ledger.mid_stream), (None, true));
+    assert_eq!(dissector.stats().sum(Counter::ConnectionsMidStream), 1);
     assert_eq!(all[1].connection.as_ref().unwrap().close_time, None);
 }
 
@@ -343,6 +344,20 @@ fn silent_connections_expire_by_the_clock_of_the_log() {
         "exactly after the idle time"
     );
     assert_eq!(dissector.stats().sum(Counter::ConnectionsExpired), 2);
+}
+
+#[test]
+fn one_wild_time_does_not_end_all_connections() {
+    let mut dissector = dissector(Limits::default());
+    let (mut honest, mut wild) = (Agent::new(1), Agent::new(2));
+    wild.time = 1 << 60;
+    let records = [honest.open().record(), wild.open().record(), honest.data(CLIENT, b"\0").record()];
+    assert_eq!(play(&mut dissector, &records).len(), 0);
+    assert_eq!(dissector.open_connections(), 2);
+    for step in 0..2_000 {
+        dissector.handle_time(Timestamp::from_micros((1 << 60) + step));
+    }
+    assert_eq!(dissector.open_connections(), 0, "time that goes on ends them");
 }
 
 #[test]
