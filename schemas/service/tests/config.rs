@@ -159,6 +159,7 @@ fn a_guess_changes_no_text() {
     };
     assert_eq!(guess("true"), Any::Truth(true));
     assert_eq!(guess("-12"), Any::Number(-12));
+    assert_eq!(guess("[3.0]"), Any::List(vec![3]));
     assert_eq!(guess("[1, 2]"), Any::List(vec![1, 2]));
     for text in ["0x1F", "1_000", "007", "1e5", "\"quoted\"", "[not toml", "+5", " 5", ""] {
         assert_eq!(guess(text), Any::Text(text.to_owned()));
@@ -314,4 +315,32 @@ fn the_printed_configuration_masks_secrets_and_shows_defaults() {
     config.registry =
         Some(Registry { url: "https://user:***@registry:8081".into(), key: Some(Secret::new("***")) });
     assert_eq!(again, config);
+}
+
+#[test]
+fn a_file_cut_at_any_byte_is_read_or_refused() {
+    let whole = std::fs::read(fixture("good.toml")).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let arguments = ConfigArguments { config: Some(file.path().into()), ..ConfigArguments::default() };
+    for length in 0..whole.len() {
+        std::fs::write(file.path(), &whole[..length]).unwrap();
+        if let Err(error) = load_from::<Config>(&arguments, []) {
+            let message = error.to_string();
+            let placed =
+                message.starts_with(file.path().to_str().unwrap()) || message.contains("`name` is missing");
+            assert!(placed && !message.contains("do-not-show"), "cut at {length}: {message}");
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_not_text_are_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"name = \"\xff\"\n").unwrap();
+    let arguments = ConfigArguments { config: Some(file.path().into()), ..ConfigArguments::default() };
+    assert!(matches!(load_from::<Config>(&arguments, []).unwrap_err(), ConfigError::Unreadable { .. }));
+    use std::os::unix::ffi::OsStringExt as _;
+    let variables = [(OsString::from("WIRECALL_EXAMPLE__NAME"), OsString::from_vec(vec![0xff]))];
+    let error = load_from::<Config>(&ConfigArguments::default(), variables).unwrap_err();
+    assert!(error.to_string().ends_with("not UTF-8 text"), "{error}");
 }

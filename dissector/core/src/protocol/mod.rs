@@ -11,13 +11,13 @@
 //!    the stream can go on. No panic, no allocation sized by an unchecked length, no re-scan from the start
 //!    ([`Stream::find`](crate::stream::Stream::find) remembers where it stopped).
 //! 4. `session` consumes what it can in [`Session::advance`], pairs requests with responses
-//!    (`matching`), and emits [`CallDraft`](crate::output::CallDraft)s. A gap
+//!    ([`matching`](crate::matching)), and emits [`CallDraft`](crate::output::CallDraft)s. A gap
 //!    ([`Front::Gap`](crate::stream::Front)) is an input: let the body have a hole, or search the next plausible start
 //!    and try it before believing it. Never invent. What was skipped goes into the draft's ledger.
 //! 5. Keep slices only through [`Stream::take_kept`](crate::stream::Stream::take_kept), count them in
 //!    [`Session::held_bytes`], and hold every collection under a named [`Limits`] entry with a counter.
-//! 6. Add one line to `Registry::default`, run
-//!    `conformance` on your sample conversations, add a case folder.
+//! 6. Add one line to [`Registry::default`](crate::registry::Registry), run
+//!    [`conformance`] on your sample conversations, add a case folder.
 //!
 //! # How the framework calls
 //!
@@ -26,6 +26,12 @@
 //! the other stream by itself. What is not consumed stays. At the end [`Session::close`] is called once.
 //! Datagram transports use the same calls; [`Stream::take_datagram`](crate::stream::Stream::take_datagram) keeps the
 //! datagrams apart, and one UDP flow (address and port pair) is one connection.
+
+pub mod conformance;
+pub mod echo;
+pub mod http1;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

@@ -201,7 +201,10 @@ impl<'de> Deserializer<'de> for Node {
         match self.guess() {
             Value::Boolean(value) => visitor.visit_bool(value),
             Value::Integer(number) => visitor.visit_i64(number),
-            Value::Float(number) => visitor.visit_f64(number),
+            Value::Float(number) => match whole(number) {
+                Some(number) => visitor.visit_i64(number),
+                None => visitor.visit_f64(number),
+            },
             Value::String(text) | Value::Text(text) => visitor.visit_string(text),
             Value::List(items) => visitor.visit_seq(Items::of(items)),
             Value::Table(table) => visitor.visit_map(Entries::of(table)),
