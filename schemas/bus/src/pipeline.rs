@@ -10,6 +10,7 @@
 //! and a new assignment.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -34,8 +35,27 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 /// One attempt at moving the read position.
 const SEEK: Duration = Duration::from_secs(10);
 
-/// Whether to stop; asked once a turn, at least every 100 ms while nothing comes, and while waiting for a broker.
-pub type Stop<'s> = &'s dyn Fn() -> bool;
+/// Something that says when to stop. Asked once a turn, at least every 100 ms while nothing comes, and while waiting for
+/// a broker.
+pub trait StopSignal {
+    /// Whether to stop.
+    fn is_requested(&self) -> bool;
+}
+
+impl StopSignal for AtomicBool {
+    fn is_requested(&self) -> bool {
+        self.load(Ordering::Relaxed)
+    }
+}
+
+impl<F: Fn() -> bool> StopSignal for F {
+    fn is_requested(&self) -> bool {
+        self()
+    }
+}
+
+/// A stop signal inside the crate.
+pub(crate) type Stop<'s> = &'s dyn Fn() -> bool;
 
 /// A consumer, a transactional producer, and the loop around them.
 pub struct Pipeline {
@@ -90,7 +110,8 @@ impl Pipeline {
     /// # Errors
     /// Whatever cannot be dealt with by aborting and reading again. What was not committed is void; nothing that was
     /// read is lost.
-    pub fn run<T: Transform>(&mut self, transform: &mut T, stop: Stop<'_>) -> Result<(), BusError> {
+    pub fn run<T: Transform>(&mut self, transform: &mut T, stop: &impl StopSignal) -> Result<(), BusError> {
+        let stop: Stop<'_> = &|| stop.is_requested();
         let outcome = self.start(stop).and_then(|()| self.turn(transform, stop));
         let result = match outcome {
             Ok(()) | Err(Trouble::Stopping) => Ok(()),
