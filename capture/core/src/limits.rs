@@ -19,16 +19,20 @@ pub struct Limits {
     pub reorder_bytes: usize,
     /// Pieces buffered per direction: bounds the bookkeeping when a sender splits its window into single bytes.
     pub reorder_pieces: usize,
-    /// How long a hole, or bytes acknowledged but not seen, may wait. Ring buffers of several queues disorder packets
-    /// by milliseconds; a retransmission takes at least 200 ms (Linux's minimum).
+    /// How long bytes that are acknowledged but not seen may wait, and a hole in a one-sided capture. Ring buffers of
+    /// several queues disorder packets by milliseconds.
     pub reorder_time: i64,
+    /// How long a hole may wait that the receiver has not acknowledged either: the sender will fill it. The time-out
+    /// for a retransmission is at least 200 ms in Linux and doubles each time (RFC 6298); this covers five of them.
+    pub retransmission_time: i64,
     /// Silence after which a TCP connection is closed.
     pub tcp_idle_time: i64,
     /// Silence after which a connection is closed whose handshake was never completed.
     pub handshake_time: i64,
     /// Silence after which a UDP flow is closed.
     pub udp_idle_time: i64,
-    /// How long an ended connection is remembered, so that its last acknowledgements do not begin a new one.
+    /// How long an ended connection is remembered, so that its stragglers do not begin a new one (Linux's TIME_WAIT).
+    /// It counts under [`Limits::connections`] with a third of the memory, and is the first to go.
     pub linger_time: i64,
     /// Headers of one frame, all layers and tunnels counted.
     pub headers: u8,
@@ -52,10 +56,11 @@ impl Default for Limits {
             reorder_bytes: 1 << 20,
             reorder_pieces: 2_048,
             reorder_time: SECOND / 2,
+            retransmission_time: 10 * SECOND,
             tcp_idle_time: 3_600 * SECOND,
             handshake_time: 60 * SECOND,
             udp_idle_time: 60 * SECOND,
-            linger_time: 10 * SECOND,
+            linger_time: 60 * SECOND,
             headers: 24,
             fragment_datagrams: 1_024,
             fragments_per_datagram: 128,
@@ -77,7 +82,7 @@ closed_set! {
         ReorderBytes = "reorder_bytes",
         /// [`Limits::reorder_pieces`].
         ReorderPieces = "reorder_pieces",
-        /// [`Limits::reorder_time`].
+        /// [`Limits::reorder_time`] or [`Limits::retransmission_time`].
         ReorderTime = "reorder_time",
         /// [`Limits::headers`].
         Headers = "headers",

@@ -2,7 +2,9 @@
 //!
 //! **Address spaces.** VLAN and tunnel ids are not part of the key: many taps tag one direction only, and some tunnels
 //! have an id per direction. Each connection remembers the space of each direction instead. A packet of the same tuple
-//! and direction from another space is another connection, which goes under a key with that space in it.
+//! and direction from another space is another connection, which goes under a key with that space in it; or it is the
+//! same one seen a second time (on the host's interface and inside the overlay's tunnel), which the connection itself
+//! recognises by its SYN: then that key becomes a second name of it.
 //!
 //! **Order of last use.** A list per kind of waiting, linked through the slots. A connection moves to the end at most
 //! once a second of capture time, so that a busy one does not touch its neighbours' cache lines with every packet; the
@@ -59,8 +61,13 @@ struct Slot<C> {
     key: FlowKey,
     /// Address space of the packets of the lower end and of the higher end.
     spaces: [Option<u32>; 2],
+    /// Further keys that lead here: none in nearly every connection.
+    aliases: Vec<FlowKey>,
     connection: C,
 }
+
+/// Second names of one connection: a packet crosses fewer tunnels than this on one host. A guess.
+const MOST_ALIASES: usize = 8;
 
 /// See the module.
 pub(crate) struct Table<C> {
@@ -89,7 +96,7 @@ impl<C> Default for Table<C> {
 impl<C> Table<C> {
     /// Connections in the table, ended ones included.
     pub(crate) fn len(&self) -> usize {
-        self.map.len()
+        self.slots.len() - self.free.len()
     }
 
     /// The connection of a packet.
@@ -116,6 +123,24 @@ impl<C> Table<C> {
 
     fn find_alternate(&self, key: FlowKey, domain: u32) -> Option<u32> {
         if self.alternates == 0 { None } else { self.map.get(&key.in_space(domain)).copied() }
+    }
+
+    /// The connection that has the tuple in the first address space, for a packet that [`Table::find`] did not know.
+    pub(crate) fn namesake(&self, sighting: Sighting) -> Option<(u32, &C)> {
+        let index = self.map.get(&sighting.key).copied()?;
+        self.slot(index).map(|slot| (index, &slot.connection))
+    }
+
+    /// Gives a connection a second name: its tuple in another address space.
+    pub(crate) fn add_alias(&mut self, index: u32, sighting: Sighting, domain: u32) {
+        let key = sighting.key.in_space(domain);
+        if let Some(slot) = self.slot_mut(index)
+            && slot.aliases.len() < MOST_ALIASES
+        {
+            slot.aliases.push(key);
+            self.map.insert(key, index);
+            self.alternates += 1;
+        }
     }
 
     /// Adds a connection that [`Table::find`] did not know; `make` is told its slot.
@@ -153,6 +178,7 @@ impl<C> Table<C> {
             used: now,
             key,
             spaces,
+            aliases: Vec::new(),
             connection,
         };
         if let Some(place) = self.slots.get_mut(index as usize) {
@@ -167,8 +193,10 @@ impl<C> Table<C> {
     pub(crate) fn remove(&mut self, index: u32) -> Option<C> {
         self.unlink(index);
         let slot = self.slots.get_mut(index as usize)?.take()?;
-        self.map.remove(&slot.key);
-        self.alternates -= usize::from(slot.key.is_alternate());
+        for key in slot.aliases.iter().chain([&slot.key]) {
+            self.map.remove(key);
+            self.alternates -= usize::from(key.is_alternate());
+        }
         if let Some(generation) = self.generations.get_mut(index as usize) {
             *generation = generation.wrapping_add(1);
         }
@@ -193,45 +221,33 @@ impl<C> Table<C> {
         (0_u32..).zip(&self.slots).filter(|(_, slot)| slot.is_some()).map(|(index, _)| index).collect()
     }
 
-    /// Notes that a connection was used, and what it waits for now.
-    pub(crate) fn touch(&mut self, index: u32, waiting: Waiting, now: i64) {
-        let Some(slot) = self.slot_mut(index) else { return };
+    /// Notes that a connection was used, and what it waits for now; true if that is something else than before.
+    pub(crate) fn touch(&mut self, index: u32, waiting: Waiting, now: i64) -> bool {
+        let Some(slot) = self.slot_mut(index) else { return false };
         slot.used = now;
-        if slot.waiting == waiting && now - slot.listed < COARSE {
-            return;
+        let changes = slot.waiting != waiting;
+        if !changes && now.saturating_sub(slot.listed) < COARSE {
+            return false;
         }
         self.unlink(index);
         if let Some(slot) = self.slot_mut(index) {
             (slot.waiting, slot.listed) = (waiting, now);
         }
         self.append(index);
+        changes
     }
 
-    /// The next connection of a kind that was last used `idle` microseconds ago or earlier.
-    pub(crate) fn idle(&mut self, waiting: Waiting, idle: i64, now: i64) -> Option<u32> {
-        let limit = now.saturating_sub(idle);
-        loop {
-            let first = self.lists[waiting as usize].first;
-            let slot = self.slot(first)?;
-            if slot.listed > limit {
-                return None;
-            }
-            if slot.used <= limit {
-                return Some(first);
-            }
-            // Used since its last move: it belongs behind those that were moved later.
-            let used = slot.used;
-            self.unlink(first);
-            if let Some(slot) = self.slot_mut(first) {
-                slot.listed = now.max(used);
-            }
-            self.append(first);
-        }
+    /// The next connection of a kind that was last used `idle` microseconds ago or earlier. One that is due may wait
+    /// behind one that was used since its last move, but not for longer than [`COARSE`].
+    pub(crate) fn idle(&self, waiting: Waiting, idle: i64, now: i64) -> Option<u32> {
+        let first = self.lists[waiting as usize].first;
+        let slot = self.slot(first)?;
+        (slot.used <= now.saturating_sub(idle)).then_some(first)
     }
 
-    /// Place in time of the first connection of a kind: none of its kind is older.
+    /// When the first connection of a kind was last used.
     pub(crate) fn oldest(&self, waiting: Waiting) -> Option<i64> {
-        self.slot(self.lists[waiting as usize].first).map(|slot| slot.listed)
+        self.slot(self.lists[waiting as usize].first).map(|slot| slot.used)
     }
 
     /// The connection to give up when the table is full: an ended one, else one without a handshake, else the one
@@ -324,14 +340,16 @@ mod tests {
     #[test]
     fn idle_connections_come_in_order_and_used_ones_stay() {
         let mut table = table_of(&[1, 2, 3]);
-        table.touch(0, Waiting::Tcp, 500);
+        assert!(!table.touch(0, Waiting::Tcp, 5_000_000));
         let mut gone = Vec::new();
-        while let Some(index) = table.idle(Waiting::Tcp, 100, 550) {
+        while let Some(index) = table.idle(Waiting::Tcp, 100, 5_000_050) {
             gone.push(table.remove(index).unwrap());
         }
         assert_eq!(gone, [2, 3]);
-        assert_eq!(table.idle(Waiting::Tcp, 100, 599), None);
-        assert!(table.idle(Waiting::Tcp, 100, 5_000).is_some());
+        assert_eq!(table.idle(Waiting::Tcp, 100, 5_000_099), None);
+        assert_eq!(table.idle(Waiting::Tcp, 100, 5_000_100), Some(0));
+        assert!(table.touch(0, Waiting::Linger, 5_000_100));
+        assert_eq!(table.idle(Waiting::Tcp, 100, 9_000_000), None);
     }
 
     #[test]
@@ -339,7 +357,7 @@ mod tests {
         let mut table = table_of(&[1, 2]);
         table.insert(sighting(3), 0, Waiting::Handshake, 9, |_, _| 3);
         assert_eq!(table.least_useful(), Some(2));
-        table.touch(2, Waiting::Linger, 9);
+        assert!(table.touch(2, Waiting::Linger, 9));
         assert_eq!(table.least_useful(), Some(2));
         table.remove(2);
         assert_eq!(table.least_useful(), Some(0));

@@ -1,8 +1,9 @@
 //! Both directions together: in-order delivery, holes, and the order between request and answer.
 
-use wirecall_schemas::{Chunk, ChunkCause, ChunkKind, Direction};
+use wirecall_schemas::{ChunkCause, Direction};
 
 use super::stream::{Piece, Span, Stream};
+use super::write::{Settle, declare_gap, deliver, drop_after_finish};
 use crate::flow::identity::Identities;
 use crate::limits::{Limit, Limits};
 use crate::segment::{Channel, Moment, Output, signed};
@@ -34,8 +35,10 @@ pub(crate) struct Pair {
     pub(crate) streams: [Stream; 2],
     /// A reset that waits for the bytes before it: its sender, the offset, its arrival.
     pub(crate) reset: Option<(usize, i64, i64)>,
+    /// Since when both FINs have all bytes before them; the last acknowledgement may be under way.
+    pub(super) finished: Option<i64>,
     /// The deadline that is in the timers, if any.
-    armed: Option<i64>,
+    pub(super) armed: Option<i64>,
     pub(crate) retransmitted_packets: i64,
     pub(crate) out_of_order_packets: i64,
 }
@@ -132,8 +135,15 @@ impl Pair {
         let mut old = span.split_before(stream.next);
         if stream.is_mid_stream && old.offset < 0 {
             let before = old.split_before(0);
-            settle.drop_bytes(Reason::BeforeStart, &before, context.stats);
+            if self.prepend(side, &before, channel, context) {
+                settle.effective = true;
+                old.offset -= before.offset;
+                span.offset -= before.offset;
+            } else {
+                settle.drop_bytes(Reason::BeforeStart, &before, context.stats);
+            }
         }
+        let stream = &mut self.streams[side];
         while !old.is_empty() {
             let (part, missing) = stream.split_by_gap(&mut old);
             if !missing {
@@ -158,6 +168,35 @@ impl Pair {
         }
     }
 
+    /// Puts bytes before the first ones of a stream joined mid-stream, as long as nothing of it was published: packets
+    /// were captured out of order just as the capture began. A single byte is left out: it is a keep-alive probe.
+    fn prepend(
+        &mut self,
+        side: usize,
+        before: &Span<'_>,
+        channel: &mut Channel,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let bytes = before.data;
+        let (shift, gap) = (-before.offset, -before.end());
+        let joins = shift <= signed(context.limits.reorder_bytes) && before.missing == 0 && bytes.len() > 1;
+        let time = context.moment.time;
+        if !joins || !context.output.prepend(channel, direction(side), time, bytes, gap) {
+            return false;
+        }
+        context.stats.deliver(0, bytes.len() as u64);
+        if gap > 0 {
+            context.stats.gaps.packets += 1;
+            context.stats.gaps.bytes += gap.unsigned_abs();
+        }
+        self.out_of_order_packets += 1;
+        self.streams[side].shift(shift, gap);
+        for piece in &mut self.streams[1 - side].queue {
+            piece.needs += shift;
+        }
+        true
+    }
+
     /// A jump over more than the window is believed when the other side acknowledges bytes near it, or when a second
     /// packet continues the first one. A single wild sequence number must not cut the stream.
     fn is_believable(&mut self, side: usize, span: &Span<'_>, context: &Context<'_>) -> bool {
@@ -167,9 +206,8 @@ impl Pair {
         if distance <= window || stream.acknowledged >= span.offset - window {
             return true;
         }
-        let position = sequence_at(stream, span.offset);
-        let believable = stream.suspect == Some(position);
-        stream.suspect = if believable { None } else { Some(sequence_at(stream, span.end())) };
+        let believable = stream.suspect == Some(span.offset);
+        stream.suspect = if believable { None } else { Some(span.end()) };
         believable
     }
 
@@ -391,175 +429,5 @@ impl Pair {
             drop_after_finish(0, cut, context);
         }
         true
-    }
-
-    /// When the oldest wait of the connection ends, if anything waits.
-    fn deadline(&self, limits: &Limits) -> Option<i64> {
-        let of_stream = |stream: &Stream| match (stream.queue.front(), stream.finish) {
-            (Some(front), _) => Some(front.arrival),
-            (None, Some((finish, arrival))) if finish > stream.next => Some(arrival),
-            _ => None,
-        };
-        let reset = self.reset.map(|(_, _, arrival)| arrival);
-        let since = self.streams.iter().filter_map(of_stream).chain(reset).min()?;
-        Some(since.saturating_add(limits.reorder_time))
-    }
-
-    /// Puts the oldest wait into the timers.
-    pub(crate) fn arm(&mut self, channel: &Channel, context: &mut Context<'_>) {
-        let Some(deadline) = self.deadline(context.limits) else { return };
-        if self.armed.is_none_or(|armed| armed > deadline) {
-            self.armed = Some(deadline);
-            context.output.timers.set_reorder(deadline, channel.head.slot);
-        }
-    }
-
-    /// Gives up what has waited for too long. `deadline` is the timer's; one that was replaced is ignored.
-    pub(crate) fn expire(&mut self, deadline: i64, channel: &mut Channel, context: &mut Context<'_>) {
-        if self.armed != Some(deadline) {
-            return;
-        }
-        self.armed = None;
-        self.give_up(context.moment.now, ChunkCause::Loss, Limit::ReorderTime, channel, context);
-        self.arm(channel, context);
-    }
-
-    /// Memory is short: everything buffered goes out now.
-    pub(crate) fn evict(&mut self, channel: &mut Channel, context: &mut Context<'_>) {
-        self.armed = None;
-        self.give_up(i64::MAX, ChunkCause::Limit, Limit::HeldBytes, channel, context);
-    }
-
-    fn give_up(
-        &mut self,
-        until: i64,
-        cause: ChunkCause,
-        limit: Limit,
-        channel: &mut Channel,
-        context: &mut Context<'_>,
-    ) {
-        let wait = context.limits.reorder_time;
-        for side in [0, 1] {
-            loop {
-                let stream = &self.streams[side];
-                let since = match (stream.queue.front(), stream.finish) {
-                    (Some(front), _) => front.arrival,
-                    (None, Some((finish, arrival))) if finish > stream.next => arrival,
-                    _ => break,
-                };
-                if since.saturating_add(wait) > until {
-                    break;
-                }
-                context.stats.reach(limit);
-                self.force(side, cause, channel, context);
-            }
-        }
-    }
-
-    /// Whether the reset that waits has all it waits for, or has waited long enough.
-    pub(crate) fn reset_is_due(&self, now: i64, limits: &Limits) -> Option<usize> {
-        let (side, offset, arrival) = self.reset?;
-        let complete = self.streams[side].next >= offset && self.streams.iter().all(|s| s.queue.is_empty());
-        (complete || arrival.saturating_add(limits.reorder_time) <= now).then_some(side)
-    }
-}
-
-/// A buffered piece, or the end of one, turned out to lie behind the FIN.
-fn drop_after_finish(packets: u64, bytes: usize, context: &mut Context<'_>) {
-    context.output.release(bytes);
-    context.stats.release(packets, bytes as u64);
-    context.stats.count(Reason::AfterFin, packets, bytes as u64);
-}
-
-/// Sequence numbers repeat every 2^32 bytes; only differences matter here.
-fn sequence_at(stream: &Stream, offset: i64) -> u32 {
-    u32::try_from((offset - stream.next).rem_euclid(1 << 32)).unwrap_or_default().wrapping_add(anchor(stream))
-}
-
-/// Independent of `next`, so that it stays comparable while the stream moves on.
-fn anchor(stream: &Stream) -> u32 {
-    u32::try_from(stream.next.rem_euclid(1 << 32)).unwrap_or_default()
-}
-
-fn deliver(
-    stream: &mut Stream,
-    side: usize,
-    span: Span<'_>,
-    moment: Moment,
-    channel: &mut Channel,
-    context: &mut Context<'_>,
-) {
-    context.output.data(channel, context.stats, direction(side), span.offset, moment, span.data);
-    stream.advance(span.offset + signed(span.data.len()));
-    if span.missing > 0 {
-        let moment = Moment { time: moment.time, now: context.moment.now };
-        let end = span.end();
-        declare_gap_at(stream, side, end, ChunkCause::Snaplen, moment, channel, context);
-    }
-}
-
-fn declare_gap(
-    stream: &mut Stream,
-    side: usize,
-    end: i64,
-    cause: ChunkCause,
-    channel: &mut Channel,
-    context: &mut Context<'_>,
-) {
-    declare_gap_at(stream, side, end, cause, context.moment, channel, context);
-}
-
-fn declare_gap_at(
-    stream: &mut Stream,
-    side: usize,
-    end: i64,
-    cause: ChunkCause,
-    moment: Moment,
-    channel: &mut Channel,
-    context: &mut Context<'_>,
-) {
-    let length = end - stream.next;
-    let chunk = Chunk {
-        direction: direction(side),
-        kind: ChunkKind::Gap,
-        cause,
-        offset: stream.next,
-        length,
-        time: moment.time,
-    };
-    context.output.push(channel, context.stats, chunk, moment.now);
-    context.stats.gaps.packets += 1;
-    context.stats.gaps.bytes += u64::try_from(length).unwrap_or_default();
-    stream.note_gap(end);
-    stream.advance(end);
-}
-
-/// How a packet of stream bytes is counted: its bytes one by one, itself once.
-struct Settle {
-    /// 0 once a buffered piece has taken them over.
-    packets: u64,
-    /// The first reason for which bytes were dropped.
-    reason: Option<Reason>,
-    effective: bool,
-}
-
-impl Settle {
-    fn drop_bytes(&mut self, reason: Reason, span: &Span<'_>, stats: &mut Stats) {
-        if !span.is_empty() {
-            stats.count(reason, 0, span.data.len() as u64);
-            self.reason = self.reason.or(Some(reason));
-        }
-    }
-
-    /// Counts the packet unless a piece did; true if it only repeated bytes.
-    fn finish(self, stats: &mut Stats) -> bool {
-        if self.packets == 0 {
-            return false;
-        }
-        match self.reason {
-            Some(reason) if !self.effective => stats.count(reason, self.packets, 0),
-            _ => stats.deliver(self.packets, 0),
-        }
-        self.reason == Some(Reason::Duplicate) && !self.effective
     }
 }
