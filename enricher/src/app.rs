@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -172,22 +171,7 @@ impl App {
         let calls = self.config.kafka.topic(Topic::Calls);
         let metrics = Arc::clone(&self.bus_metrics);
         let mut pipeline = Pipeline::new(&self.config.kafka, &[calls], metrics).map_err(bus_error)?;
-        let stop = AtomicBool::new(false);
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            // The pipeline looks at its own flag; this thread sets it.
-            scope.spawn(|| {
-                while !done.load(Ordering::Acquire) {
-                    if self.shutdown.wait(Duration::from_millis(100)) {
-                        stop.store(true, Ordering::Release);
-                        return;
-                    }
-                }
-            });
-            let outcome = pipeline.run(transform, &stop);
-            done.store(true, Ordering::Release);
-            outcome.map_err(bus_error)
-        })
+        pipeline.run(transform, &|| self.shutdown.is_requested()).map_err(bus_error)
     }
 
     /// Fills the index from the configured source.

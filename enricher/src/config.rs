@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use wirecall_bus::{BusConfig, BusError};
 use wirecall_enricher_core::glob::Glob;
 use wirecall_enricher_core::redact::RedactionConfig;
@@ -20,6 +20,7 @@ pub struct Config {
     /// What this process does.
     pub role: Role,
     /// Kafka and the schema registry.
+    #[serde(deserialize_with = "kafka_of_the_group")]
     pub kafka: BusConfig,
     /// Where the identity history comes from.
     pub identities: IdentitiesConfig,
@@ -41,7 +42,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             role: Role::default(),
-            kafka: BusConfig { group_id: "wirecall-enricher".to_owned(), ..BusConfig::default() },
+            kafka: BusConfig { group_id: GROUP.to_owned(), ..BusConfig::default() },
             identities: IdentitiesConfig::default(),
             redaction: RedactionConfig::default(),
             routes: Vec::new(),
@@ -51,6 +52,18 @@ impl Default for Config {
             drain: DrainConfig::default(),
         }
     }
+}
+
+/// The consumer group unless another is set.
+const GROUP: &str = "wirecall-enricher";
+
+/// A section that sets anything is read with the bus' own defaults, which know no group.
+fn kafka_of_the_group<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BusConfig, D::Error> {
+    let mut config = BusConfig::deserialize(deserializer)?;
+    if config.group_id.is_empty() {
+        GROUP.clone_into(&mut config.group_id);
+    }
+    Ok(config)
 }
 
 /// What a process does.
@@ -152,9 +165,6 @@ impl Settings for Config {
             }
             other => Invalid::new(["kafka"], other),
         })?;
-        if self.role.enriches() && self.kafka.group_id.is_empty() {
-            return Err(Invalid::new(["kafka", "group_id"], "name the consumer group"));
-        }
         if self.identities.source == IdentitySource::File && self.identities.file.is_none() {
             return Err(Invalid::new(["identities", "file"], "name the file, or choose another source"));
         }
@@ -196,6 +206,8 @@ mod tests {
         let config = load(&[]).unwrap();
         assert_eq!((config.role, config.kafka.group_id.as_str()), (Role::Enricher, "wirecall-enricher"));
         assert!(config.redaction.defaults);
+        assert_eq!(load(&["kafka.partitions=3"]).unwrap().kafka.group_id, "wirecall-enricher");
+        assert_eq!(load(&["kafka.group_id=mine"]).unwrap().kafka.group_id, "mine");
     }
 
     #[test]
