@@ -361,7 +361,7 @@ fn a_file_that_is_interrupted_says_where_and_closes_its_connections() {
     // An hour passes in the capture after the first part.
     let mut bytes = conversations(3, 1);
     let mut conversation = common::traffic::Conversation::new(30_000, 80);
-    let mut open =
+    let mut second =
         common::capture_file::Pcap { order: common::capture_file::Order::Little, bytes: Vec::new() };
     for frame in conversation.open() {
         second.packet(1_700_000_000, 999_000, &frame, frame.len() as u32);
