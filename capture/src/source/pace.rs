@@ -55,8 +55,19 @@ impl Pacer {
         }
     }
 
+    /// Waits until a packet with this capture time is due. `pause` waits for at most the time given, and says whether to
+    /// stop waiting.
+    pub fn wait(&mut self, time: Timestamp, mut pause: impl FnMut(Duration) -> bool) {
+        loop {
+            let left = self.left(time);
+            if left.is_zero() || pause(left) {
+                return;
+            }
+        }
+    }
+
     /// Waits until a packet with this capture time is due, but not beyond `deadline`; whether it is due.
-    pub fn wait(&mut self, time: Timestamp, deadline: Instant) -> bool {
+    pub fn wait_until(&mut self, time: Timestamp, deadline: Instant) -> bool {
         loop {
             let left = self.left(time);
             if left.is_zero() {
@@ -123,11 +134,24 @@ mod tests {
     fn waiting_ends_at_the_deadline_or_when_the_packet_is_due() {
         let mut pacer = Pacer::new(1.0);
         let past = Instant::now();
-        assert!(pacer.wait(at(0), past), "the first packet is due at once");
-        assert!(!pacer.wait(at(3_600_000_000), past));
+        assert!(pacer.wait_until(at(0), past), "the first packet is due at once");
+        assert!(!pacer.wait_until(at(3_600_000_000), past));
         assert!(pacer.left(at(3_600_000_000)) > Duration::from_secs(3_000));
         let started = pacer.started;
-        assert!(pacer.wait(at(30_000), started + Duration::from_secs(3_600)));
+        assert!(pacer.wait_until(at(30_000), started + Duration::from_secs(3_600)));
         assert!(started.elapsed() >= Duration::from_millis(30));
+    }
+
+    #[test]
+    fn waiting_ends_when_the_pause_says_so() {
+        let mut pacer = Pacer::new(1.0);
+        pacer.wait(at(0), |_| unreachable!("the first packet is due at once"));
+        let mut pauses = 0;
+        pacer.wait(at(3_600_000_000), |left| {
+            pauses += 1;
+            assert!(left <= Duration::from_secs(3_600));
+            pauses == 3
+        });
+        assert_eq!(pauses, 3);
     }
 }

@@ -117,7 +117,7 @@ impl Playback {
     /// Waits for the packet that is held, until `deadline`.
     fn play_early(&mut self, deadline: Instant, handle: &mut dyn FnMut(Packet<'_>)) -> Step {
         let Some(early) = &self.early else { return Step::NotDue };
-        if !self.pacer.wait(early.time, deadline) {
+        if !self.pacer.wait_until(early.time, deadline) {
             return Step::NotDue;
         }
         handle(early.packet());
