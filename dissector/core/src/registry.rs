@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wirecall_schemas::Transport;
 
+use crate::protocol::http1::Http1;
 use crate::protocol::{Certainty, Opening, Protocol, Verdict};
 
 /// Most protocols of one registry: their refusals are remembered as bits of one word per connection.
@@ -48,7 +49,7 @@ pub(crate) enum Choice {
 impl Default for Registry {
     /// All protocols that are looked for unless configured otherwise.
     fn default() -> Self {
-        Self::empty()
+        Self::empty().with(Http1)
     }
 }
 
