@@ -7,7 +7,7 @@ use std::io::{self, Cursor, Read, Write};
 
 use common::capture_file::{ETHERNET, Order, Pcap, PcapNg};
 use wirecall_capture::source::{
-    RawPacket,
+    Packet,
     pcap::{PcapError, Reader},
 };
 
@@ -15,7 +15,7 @@ use wirecall_capture::source::{
 type Seen = (i64, &'static str, u16, u32, Vec<u8>);
 
 /// The name of the packet's interface, for names that the tests use.
-fn name(packet: &RawPacket<'_>) -> &'static str {
+fn name(packet: &Packet<'_>) -> &'static str {
     let name = packet.interface.map_or("", |name| name);
     ["", "eth0", "any"].into_iter().find(|known| *known == name).unwrap_or("another")
 }
@@ -355,4 +355,37 @@ fn more_interfaces_than_the_limit_are_refused() {
     assert!(read_whole(&file.bytes).is_empty());
     file.interface(ETHERNET, 0, &[]);
     assert!(matches!(read_bytes(&file.bytes).1, Err(PcapError::TooManyInterfaces { limit: 65_536, .. })));
+}
+
+#[test]
+fn unknown_link_types_are_an_error_only_where_there_is_no_other() {
+    let mut file = Pcap::with_header(Order::Little, 0xa1b2_c3d4, (2, 4), 65_535, 147);
+    assert!(read_whole(&file.bytes).is_empty());
+    file.packet(0, 0, b"x", 1);
+    let (seen, result) = read_bytes(&file.bytes);
+    assert_eq!(seen.len(), 1);
+    assert!(matches!(result, Err(PcapError::UnknownLinkType { link_type: 147, packets: 1, .. })));
+
+    let mut mixed = PcapNg::new(Order::Little);
+    mixed.interface(147, 0, &[]).interface(ETHERNET, 0, &[]).enhanced(0, 1, b"x", 1);
+    assert_eq!(read_whole(&mixed.bytes).len(), 1);
+}
+
+/// Early writers padded a block without counting the padding.
+#[test]
+fn a_length_that_is_no_multiple_of_four_is_rounded_up() {
+    for order in Order::BOTH {
+        let mut file = PcapNg::new(order);
+        file.interface(ETHERNET, 0, &[]);
+        for data in [&b"ab"[..], b"abc"] {
+            let start = file.bytes.len();
+            file.obsolete(0, 1, data, 60);
+            let length = order.u32(u32::try_from(32 + data.len()).unwrap());
+            let end = file.bytes.len();
+            file.bytes[start + 4..start + 8].copy_from_slice(&length);
+            file.bytes[end - 4..].copy_from_slice(&length);
+        }
+        let data: Vec<_> = read_whole(&file.bytes).into_iter().map(|packet| packet.4).collect();
+        assert_eq!(data, [b"ab".to_vec(), b"abc".to_vec()]);
+    }
 }

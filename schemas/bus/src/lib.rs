@@ -42,7 +42,7 @@ pub use embedded::EmbeddedBroker;
 pub use error::{BusError, Category};
 pub use metrics::Metrics;
 pub use outbox::{Outbox, Outgoing};
-pub use pipeline::Pipeline;
+pub use pipeline::{Pipeline, StopSignal};
 pub use producer::{Delivery, Producer, Refusal, Undelivered};
 pub use reader::{Reader, StartAt};
 pub use transform::{Assigned, Incoming, Position, Release, Start, TopicPartition, Transform};

@@ -10,6 +10,8 @@
 //! Every change of state either uses up a budget ([`Limits::hand_overs`], [`Limits::reprobes`]) or strikes a protocol
 //! from the list, so that no peer can keep a connection changing.
 
+mod dissecting;
+mod probing;
 mod record;
 
 use std::collections::VecDeque;
@@ -20,9 +22,9 @@ use wirecall_schemas::{Call, ChunkCause, Direction, Timestamp, Totals, Transport
 
 use crate::limits::{Counter, Limits, Stats};
 use crate::output::{Facts, MarkRange, Output};
-use crate::protocol::{Certainty, HandOver, Opening, OpeningSide, Progress, Session, Start, StateError};
-use crate::registry::{Choice, ProtocolIndex, Refused, Registry};
-use crate::stream::{Front, Gap, Mark, Pushed, Stream, Streams};
+use crate::protocol::{HandOver, Progress, Session, StateError};
+use crate::registry::{ProtocolIndex, Refused, Registry};
+use crate::stream::{Gap, Mark, Pushed, Stream, Streams};
 
 /// What a connection needs of its dissector while it works.
 pub(crate) struct Surroundings<'d> {
@@ -30,6 +32,18 @@ pub(crate) struct Surroundings<'d> {
     pub(crate) limits: &'d Arc<Limits>,
     pub(crate) queue: &'d mut VecDeque<Call>,
     pub(crate) stats: &'d mut Stats,
+}
+
+/// Bytes of one direction that follow each other without a hole.
+pub(crate) struct Run {
+    /// Who sent them, as the agent says.
+    pub(crate) direction: Direction,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Bytes,
+    /// Size of the buffer that the bytes are a slice of.
+    pub(crate) pinned: usize,
+    /// Bytes that the capture cut off the end of the datagram.
+    pub(crate) cut: u64,
 }
 
 /// One connection as one agent sees it.
@@ -65,6 +79,16 @@ struct Seen {
 struct Side {
     packets: u64,
     bytes: u64,
+    missing: u64,
+}
+
+impl Seen {
+    const fn side(&mut self, direction: Direction) -> &mut Side {
+        match direction {
+            Direction::Unknown | Direction::ClientToServer => &mut self.client,
+            Direction::ServerToClient => &mut self.server,
+        }
+    }
 }
 
 enum State {
@@ -84,6 +108,12 @@ struct Probing {
     server_gap: Option<Gap>,
 }
 
+impl Probing {
+    const fn has_gap(&self) -> bool {
+        self.client_gap.is_some() || self.server_gap.is_some()
+    }
+}
+
 /// What is kept while a likely protocol may still withdraw.
 struct Trial {
     streams: Streams,
@@ -98,7 +128,10 @@ impl Connection {
             || if facts.transport == Transport::Udp { Stream::of_datagrams() } else { Stream::new() };
         Self {
             streams: Streams { client: stream(), server: stream() },
-            state: State::Probing(Box::new(Probing { mid_stream: facts.mid_stream, ..Probing::default() })),
+            state: State::Probing(Box::new(Probing {
+                mid_stream: facts.mid_stream && !is_datagrams(&facts),
+                ..Probing::default()
+            })),
             refused: Refused::default(),
             swapped: false,
             opened: false,
@@ -120,7 +153,7 @@ impl Connection {
         self.opened = !mid_stream;
         self.facts.mid_stream = mid_stream;
         if let State::Probing(probing) = &mut self.state {
-            probing.mid_stream = mid_stream;
+            probing.mid_stream = mid_stream && !is_datagrams(&self.facts);
         }
         self.streams.client.start_at(0);
         self.streams.server.start_at(0);
@@ -139,44 +172,34 @@ impl Connection {
         self.seen.last_time = Some(self.seen.last_time.map_or(mark.time, |time| time.max(mark.time)));
     }
 
-    /// Delivers bytes of one direction (the agent's) and works on them.
-    pub(crate) fn push(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        bytes: Bytes,
-        pinned: usize,
-        marks: &[(usize, Mark)],
-        around: &mut Surroundings<'_>,
-    ) {
-        self.turn(direction, around.limits);
+    /// Delivers bytes and works on them. `marks` are those of their packets, with the end of each in the bytes.
+    pub(crate) fn push(&mut self, run: Run, marks: &[(usize, Mark)], around: &mut Surroundings<'_>) {
+        let Some(&(_, last)) = marks.last() else { return };
+        let Run { direction, offset, bytes, pinned, cut } = run;
+        self.turn(direction);
         let full = bytes.len();
+        let end = offset.saturating_add(full as u64);
         let facing = self.facing(direction);
-        let pushed = match (&self.state, marks.last()) {
-            (State::Opaque, Some((_, mark))) => {
-                let pushed = self.streams.of(facing).pass(offset, full, *mark);
-                around.stats.add(Counter::OpaqueBytes, (full - pushed.duplicate) as u64);
-                pushed
-            }
-            _ => {
-                if let Some(stream) = self.trial_stream(facing) {
-                    stream.push_marked(offset, bytes.clone(), pinned, marks);
-                }
-                self.streams.of(facing).push_marked(offset, bytes, pinned, marks)
-            }
-        };
-        let fresh = full - pushed.duplicate;
-        let side = if direction == Direction::ServerToClient {
-            &mut self.seen.server
+        let mut pushed;
+        if matches!(self.state, State::Opaque) {
+            pushed = self.streams.of(facing).pass(offset, full, last);
+            around.stats.add(Counter::OpaqueBytes, (full - pushed.duplicate) as u64);
         } else {
-            &mut self.seen.client
-        };
+            if let Some(stream) = self.trial_stream(facing) {
+                stream.push_marked(offset, bytes.clone(), pinned, marks);
+                stream.push_gap(end, cut, ChunkCause::Snaplen, last);
+            }
+            pushed = self.streams.of(facing).push_marked(offset, bytes, pinned, marks);
+        }
+        pushed.gap = self.streams.of(facing).push_gap(end, cut, ChunkCause::Snaplen, last).gap;
+        let fresh = full - pushed.duplicate;
+        let side = self.seen.side(direction);
         side.packets += marks.len() as u64;
         side.bytes += fresh as u64;
         self.facts.one_sided = self.seen.client.bytes == 0 || self.seen.server.bytes == 0;
         around.stats.add(Counter::BytesDelivered, fresh as u64);
         around.stats.add(Counter::BytesDuplicate, pushed.duplicate as u64);
-        self.note_hole(pushed, around);
+        self.note_missing(direction, pushed, around);
         for (_, mark) in marks {
             self.saw(*mark);
         }
@@ -198,9 +221,7 @@ impl Connection {
             stream.push_gap(offset, length, cause, mark);
         }
         let pushed = self.streams.of(facing).push_gap(offset, length, cause, mark);
-        around.stats.add(Counter::GapBytes, length);
-        self.has_gap = true;
-        self.note_hole(pushed, around);
+        self.note_missing(direction, pushed, around);
         self.saw(mark);
         self.drive(facing, around);
     }
@@ -270,22 +291,26 @@ impl Connection {
         if self.swapped { direction.reverse() } else { direction }
     }
 
-    fn note_hole(&mut self, pushed: Pushed, around: &mut Surroundings<'_>) {
-        if pushed.hole > 0 {
+    fn note_missing(&mut self, direction: Direction, pushed: Pushed, around: &mut Surroundings<'_>) {
+        let missing = pushed.hole.saturating_add(pushed.gap);
+        if missing > 0 {
             self.has_gap = true;
+            let side = self.seen.side(direction);
+            side.missing = side.missing.saturating_add(missing);
             around.stats.add(Counter::HoleBytes, pushed.hole);
+            around.stats.add(Counter::GapBytes, pushed.gap);
         }
     }
 
     /// Where the talk turns around, a message probably begins: the moment to look again at an opaque connection of
     /// which the beginning, or something since, was not seen. Each datagram is such a moment.
-    fn turn(&mut self, direction: Direction, limits: &Limits) {
+    fn turn(&mut self, direction: Direction) {
         let turned = direction != self.last_direction;
         self.last_direction = direction;
-        let datagrams = self.facts.transport == Transport::Udp;
+        let datagrams = is_datagrams(&self.facts);
         let unknown = self.facts.mid_stream || self.has_gap || datagrams;
         if matches!(self.state, State::Opaque) && (turned || datagrams) && unknown && self.reprobes_left > 0 {
-            self.reprobes_left = self.reprobes_left.saturating_sub(1).min(limits.reprobes);
+            self.reprobes_left -= 1;
             self.refused = Refused::default();
             self.state = State::Probing(Box::new(Probing { mid_stream: !datagrams, ..Probing::default() }));
         }
@@ -325,212 +350,7 @@ impl Connection {
     }
 }
 
-/// Probing.
-impl Connection {
-    /// Asks the probes; true when the state changed.
-    fn probe(&mut self, around: &mut Surroundings<'_>) -> bool {
-        let State::Probing(probing) = &mut self.state else { return false };
-        step_over_gaps(&mut self.streams.client, &mut probing.client_gap);
-        step_over_gaps(&mut self.streams.server, &mut probing.server_gap);
-        let held = self.streams.client.held_bytes().max(self.streams.server.held_bytes());
-        let window = around.limits.probe_bytes;
-        let last_chance = held > around.limits.trial_bytes || self.streams.client.is_ended();
-        let opening = Opening {
-            transport: self.facts.transport,
-            client: opening_side(&mut self.streams.client, window, last_chance),
-            server: opening_side(&mut self.streams.server, window, last_chance),
-            mid_stream: probing.mid_stream || probing.client_gap.is_some() || probing.server_gap.is_some(),
-        };
-        let mid_stream = opening.mid_stream;
-        let ports = [self.facts.server.port, self.facts.client.port];
-        let swap_allowed = self.facts.orientation_guessed;
-        match around.registry.choose(&opening, ports, swap_allowed, &mut self.refused) {
-            Choice::NotYet => false,
-            Choice::None => {
-                self.become_opaque(around);
-                true
-            }
-            Choice::Chosen { index, swapped, certainty } => {
-                self.begin(index, swapped, certainty, mid_stream, around);
-                true
-            }
-        }
-    }
-
-    /// Starts the session of a chosen protocol.
-    fn begin(
-        &mut self,
-        index: ProtocolIndex,
-        swapped: bool,
-        certainty: Certainty,
-        mid_stream: bool,
-        around: &Surroundings<'_>,
-    ) {
-        let mut hand_over = None;
-        if let State::Probing(probing) = &mut self.state {
-            hand_over = probing.hand_over.take();
-            for (stream, gap) in [
-                (&mut self.streams.client, probing.client_gap.take()),
-                (&mut self.streams.server, probing.server_gap.take()),
-            ] {
-                if let Some(gap) = gap {
-                    stream.restore_gap(gap);
-                }
-            }
-        }
-        if swapped {
-            self.swap();
-        }
-        let trial = (certainty == Certainty::Likely).then(|| {
-            Box::new(Trial { streams: self.streams.clone(), mid_stream, emitted: self.facts.next_index })
-        });
-        self.start_session(index, mid_stream, hand_over, trial, around);
-    }
-
-    fn start_session(
-        &mut self,
-        index: ProtocolIndex,
-        mid_stream: bool,
-        hand_over: Option<HandOver>,
-        trial: Option<Box<Trial>>,
-        around: &Surroundings<'_>,
-    ) {
-        let Some(protocol) = around.registry.protocol(index) else { return };
-        self.facts.parser = protocol.name();
-        self.facts.parser_version = protocol.version();
-        let start = Start { limits: around.limits, transport: self.facts.transport, mid_stream, hand_over };
-        self.state = State::Dissecting { session: protocol.session(start), index, trial };
-    }
-
-    fn swap(&mut self) {
-        self.swapped = !self.swapped;
-        std::mem::swap(&mut self.facts.client, &mut self.facts.server);
-        std::mem::swap(&mut self.streams.client, &mut self.streams.server);
-    }
-
-    fn become_opaque(&mut self, around: &mut Surroundings<'_>) {
-        if let State::Probing(probing) = &mut self.state
-            && let Some(open_call) = probing.hand_over.take().and_then(|hand_over| hand_over.open_call)
-        {
-            Output::new(&mut self.facts, around.queue, around.stats).call(*open_call);
-        }
-        around.stats.add(Counter::ConnectionsOpaque, 1);
-        self.state = State::Opaque;
-    }
-}
-
-/// Dissecting.
-impl Connection {
-    /// Lets the session work on what is there.
-    fn dissect(&mut self, facing: Direction, around: &mut Surroundings<'_>) -> Progress {
-        let both = [Direction::ClientToServer, Direction::ServerToClient];
-        let directions = if facing == Direction::Unknown { &both[..] } else { std::slice::from_ref(&facing) };
-        for &direction in directions {
-            let progress = self.advance(direction, around);
-            if !matches!(progress, Progress::Continue) {
-                return progress;
-            }
-            if self.shed(direction, around) {
-                let progress = self.advance(direction, around);
-                if !matches!(progress, Progress::Continue) {
-                    return progress;
-                }
-            }
-        }
-        self.end_trial(around.limits);
-        Progress::Continue
-    }
-
-    fn advance(&mut self, direction: Direction, around: &mut Surroundings<'_>) -> Progress {
-        let State::Dissecting { session, .. } = &mut self.state else { return Progress::Continue };
-        let stream = self.streams.of(direction);
-        if !stream.is_ready() {
-            return Progress::Continue;
-        }
-        stream.set_wanted(0);
-        let mut output = Output::new(&mut self.facts, around.queue, around.stats);
-        session.advance(direction, &mut self.streams, &mut output)
-    }
-
-    /// A stream that its session does not read is bounded: the oldest half becomes a gap. True when it did.
-    fn shed(&mut self, direction: Direction, around: &mut Surroundings<'_>) -> bool {
-        let most = around.limits.stream_bytes;
-        let stream = self.streams.of(direction);
-        if stream.held_bytes() <= most {
-            return false;
-        }
-        let shed = stream.shed(most / 2);
-        around.stats.add(Counter::StreamBytesShed, shed as u64);
-        self.has_gap = true;
-        true
-    }
-
-    fn end_trial(&mut self, limits: &Limits) {
-        if let State::Dissecting { trial, .. } = &mut self.state {
-            let emitted = self.facts.next_index;
-            let over =
-                |trial: &Trial| trial.emitted < emitted || trial.streams.held_bytes() > limits.trial_bytes;
-            if trial.as_deref().is_some_and(over) {
-                *trial = None;
-            }
-        }
-    }
-
-    /// A protocol took its yes back: the others get the same bytes.
-    fn withdraw(&mut self, around: &mut Surroundings<'_>) {
-        around.stats.add(Counter::ProtocolsWithdrawn, 1);
-        self.facts.parser = "";
-        self.facts.parser_version = 0;
-        let emitted = self.facts.next_index;
-        if let State::Dissecting { index, trial, .. } = std::mem::replace(&mut self.state, State::Opaque) {
-            self.refused.add(index);
-            let mut mid_stream = true;
-            if let Some(trial) = trial.filter(|trial| trial.emitted == emitted) {
-                mid_stream = trial.mid_stream;
-                let ended = self.streams.client.is_ended();
-                self.streams = trial.streams;
-                if ended {
-                    self.streams.client.finish();
-                    self.streams.server.finish();
-                }
-            }
-            self.state = State::Probing(Box::new(Probing { mid_stream, ..Probing::default() }));
-        }
-    }
-
-    /// The conversation goes on in another protocol.
-    fn hand_over(&mut self, hand_over: HandOver, around: &mut Surroundings<'_>) {
-        let accepting = around.registry.accepting(&hand_over.to, self.facts.transport);
-        let tunnel = &*hand_over.to == "tunnel";
-        self.refused = Refused::default();
-        self.state = State::Probing(Box::new(Probing { hand_over: Some(hand_over), ..Probing::default() }));
-        if self.hand_overs_left == 0 {
-            around.stats.add(Counter::HandOversRefused, 1);
-            return self.become_opaque(around);
-        }
-        self.hand_overs_left -= 1;
-        around.stats.add(Counter::ProtocolsHandedOver, 1);
-        match accepting {
-            Some(index) => self.begin(index, false, Certainty::Certain, false, around),
-            None if tunnel => {}
-            None => self.become_opaque(around),
-        }
-    }
-}
-
-fn step_over_gaps(stream: &mut Stream, gap: &mut Option<Gap>) {
-    while let Front::Gap(_) = stream.front() {
-        let Some(next) = stream.skip_gap() else { return };
-        match gap {
-            Some(gap) => gap.length = gap.length.saturating_add(next.length),
-            None => *gap = Some(next),
-        }
-    }
-}
-
-fn opening_side(stream: &mut Stream, window: usize, last_chance: bool) -> OpeningSide<'_> {
-    let cut = stream.is_cut() && stream.available() > 0;
-    let data = stream.contiguous(window);
-    let data = data.get(..window).unwrap_or(data);
-    OpeningSide { is_final: last_chance || cut || data.len() >= window, data }
+/// Datagrams never begin in the middle of a message.
+const fn is_datagrams(facts: &Facts) -> bool {
+    matches!(facts.transport, Transport::Udp)
 }

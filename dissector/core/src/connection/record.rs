@@ -1,7 +1,7 @@
 //! The record of a whole connection, for traffic that no protocol dissected.
 
 use bytestring::ByteString;
-use wirecall_schemas::{Cause, ChunkCause, Completeness, ConnectionSummary, Totals, Transport};
+use wirecall_schemas::{Cause, ChunkCause, Completeness, ConnectionSummary, Ledger, Totals, Transport};
 
 use super::{Connection, Surroundings};
 use crate::output::{CallDraft, Output};
@@ -36,6 +36,11 @@ impl Connection {
             completeness,
             cause,
             marks: self.seen.marks,
+            ledger: Ledger {
+                request_gap_bytes: signed(self.seen.client.missing),
+                response_gap_bytes: signed(self.seen.server.missing),
+                ..Ledger::default()
+            },
             ..CallDraft::default()
         };
         let end_time = self.seen.last_time;

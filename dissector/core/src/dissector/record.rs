@@ -3,7 +3,7 @@
 use wirecall_schemas::{Chunk, ChunkCause, ChunkKind, Direction, Segment, Transport};
 
 use super::unsigned;
-use crate::connection::{Connection, Surroundings};
+use crate::connection::{Connection, Run, Surroundings};
 use crate::stream::Mark;
 
 /// A record while its chunks are delivered.
@@ -76,7 +76,24 @@ impl Record<'_> {
         let end = (self.payload + length).min(self.segment.payload.len());
         let bytes = self.segment.payload.slice(self.payload.min(end)..end);
         self.payload = end;
-        connection.push(direction, offset, bytes, self.segment.payload.len(), marks, around);
+        let cut = self.take_cut(direction, offset.saturating_add(length as u64));
+        let run = Run { direction, offset, bytes, pinned: self.segment.payload.len(), cut };
+        connection.push(run, marks, around);
+    }
+
+    /// What the snapshot length cut off a datagram: it must be known before the session reads the datagram.
+    fn take_cut(&mut self, direction: Direction, end: u64) -> u64 {
+        match self.segment.chunks.get(self.next) {
+            Some(chunk)
+                if self.segment.transport == Transport::Udp
+                    && (chunk.kind, chunk.cause) == (ChunkKind::Gap, ChunkCause::Snaplen)
+                    && (self.direction(chunk), unsigned(chunk.offset)) == (direction, end) =>
+            {
+                self.next += 1;
+                unsigned(chunk.length)
+            }
+            _ => 0,
+        }
     }
 
     const fn direction(&self, chunk: &Chunk) -> Direction {
