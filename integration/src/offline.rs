@@ -6,9 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use wirecall_capture::source::RawPacket;
+use wirecall_capture::source::pace::Pacer;
 use wirecall_capture::source::pcap::Reader;
-use wirecall_capture_core::{Capture, CaptureConfig, LinkType, Packet};
+use wirecall_capture::source::repeat::Repeat;
+use wirecall_capture_core::{Capture, CaptureConfig, Packet};
 use wirecall_dissector_core::{ConnectionRecords, Dissector, Limits, Registry};
 use wirecall_enricher_core::{EnrichConfig, Enricher};
 use wirecall_schemas::{ApiEvent, ChunkCause};
@@ -154,37 +155,42 @@ fn files(
     progress: &mut dyn FnMut(u64, Option<u64>),
     emit: &mut Emit<'_>,
 ) -> anyhow::Result<()> {
-    for path in input.files {
-        let mut reader = Reader::open(path)
-            .exit(Exit::Data)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        let mut count = 0_u32;
-        loop {
-            let packet = reader
-                .next_packet()
-                .exit(Exit::Data)
-                .with_context(|| format!("cannot read {} whole", path.display()))?;
-            let Some(raw) = packet else { break };
-            offline.packet(packet_of(&raw), emit)?;
-            count = count.wrapping_add(1);
-            if count.is_multiple_of(4_096) {
-                progress(reader.input_read(), reader.input_length());
+    let mut repeat = Repeat::new();
+    let mut pacer = Pacer::new(input.speed);
+    for round in 0..input.rounds.max(1) {
+        if round > 0 {
+            repeat.next_pass();
+        }
+        for path in input.files {
+            let mut reader =
+                Reader::open(path).exit(Exit::Data).with_context(|| format!("cannot read {}", path.display()))?;
+            let mut count = 0_u32;
+            loop {
+                let packet = reader
+                    .next_packet()
+                    .exit(Exit::Data)
+                    .with_context(|| format!("cannot read {} whole", path.display()))?;
+                let Some(packet) = packet else { break };
+                let packet = repeat.packet(packet);
+                if input.speed > 0.0 {
+                    pacer.wait(packet.time, pause);
+                }
+                offline.packet(packet, emit)?;
+                count = count.wrapping_add(1);
+                if count.is_multiple_of(4_096) {
+                    progress(reader.input_read(), reader.input_length());
+                }
             }
         }
     }
     Ok(())
 }
 
-/// A source's packet as the core wants it.
-fn packet_of<'p>(raw: &RawPacket<'p>) -> Packet<'p> {
-    Packet {
-        time: raw.time,
-        link_type: LinkType(raw.link_type.0),
-        data: raw.data,
-        original_length: raw.original_length,
-        interface: raw.interface,
-        vlan: raw.vlan,
-    }
+/// Waits until a packet is due; nothing interrupts it but the end of the process.
+#[expect(clippy::disallowed_methods, reason = "paces packets as they were captured")]
+fn pause(left: std::time::Duration) -> bool {
+    std::thread::sleep(left);
+    false
 }
 
 /// Takes events as they complete.
