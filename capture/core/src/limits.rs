@@ -31,7 +31,8 @@ pub struct Limits {
     pub handshake_time: i64,
     /// Silence after which a UDP flow is closed.
     pub udp_idle_time: i64,
-    /// How long an ended connection is remembered, so that its last acknowledgements do not begin a new one.
+    /// How long an ended connection is remembered, so that its stragglers do not begin a new one (Linux's TIME_WAIT).
+    /// It counts under [`Limits::connections`] with a third of the memory, and is the first to go.
     pub linger_time: i64,
     /// Headers of one frame, all layers and tunnels counted.
     pub headers: u8,
@@ -59,7 +60,7 @@ impl Default for Limits {
             tcp_idle_time: 3_600 * SECOND,
             handshake_time: 60 * SECOND,
             udp_idle_time: 60 * SECOND,
-            linger_time: 10 * SECOND,
+            linger_time: 60 * SECOND,
             headers: 24,
             fragment_datagrams: 1_024,
             fragments_per_datagram: 128,
