@@ -139,6 +139,8 @@ fn an_undissected_connection_gives_one_record() {
     assert_eq!((call.ledger.request_gap_bytes, call.ledger.response_gap_bytes), (9, 7));
     assert_eq!((summary.totals.client_packets, summary.close_reason), (5, ChunkCause::Fin));
     assert_eq!((call.provenance.partition, &call.provenance.topic), (Some(3), &None));
+    assert_eq!((call.provenance.first_sequence, call.provenance.last_sequence), (Some(0), Some(0)));
+    assert!(!call.ledger.one_sided && !call.ledger.orientation_guessed);
 }
 
 #[test]
