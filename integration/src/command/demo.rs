@@ -159,7 +159,7 @@ fn sample(stage: &Stage, shutdown: &Shutdown, screen: &mut Screen) -> anyhow::Re
     say(&format!("playing the sample traffic: {} API events are to come", expected.len()));
     let mut services = stage.start_consumers()?;
     let source = format!(
-        "agent_id = \"demo\"\n[source]\nkind = \"file\"\nfiles = [\"{}\"]\n",
+        "[agent]\nid = \"demo\"\n[source]\nfiles = [\"{}\"]\n",
         stage.capture.display()
     );
     let mut capture = stage.start(Service::Capture, "capture", &source)?;
@@ -229,7 +229,7 @@ fn live(
     screen: &mut Screen,
 ) -> anyhow::Result<()> {
     let mut services = stage.start_consumers()?;
-    let source = format!("agent_id = \"demo\"\n[source]\nkind = \"af_packet\"\ninterfaces = [\"{interface}\"]\n");
+    let source = format!("[agent]\nid = \"demo\"\n[source]\ninterfaces = [\"{interface}\"]\n");
     services.push(stage.start(Service::Capture, "capture", &source)?);
     say(&format!("capturing {interface} for {} s; Ctrl-C ends", time.as_secs()));
     let traffic = (interface == "lo").then(Traffic::start).transpose()?;
