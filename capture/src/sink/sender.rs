@@ -9,11 +9,11 @@ use std::{
 use wirecall_bus::{
     BusConfig, Delivery, Metrics, Outgoing, Producer, Refusal, Undelivered, registry::Registry,
 };
-use wirecall_schemas::{Agent, PartitionProgress, Segment, codec::Encoder, topic::Topic};
+use wirecall_schemas::{Agent, ChunkCause, PartitionProgress, Segment, codec::Encoder, topic::Topic};
 
 use super::{
     SinkError,
-    backlog::{Admission, Backlog},
+    backlog::{Admission, Backlog, remove_bytes},
 };
 
 /// How long a wait lasts at most before it looks around: librdkafka tells some failures to nobody who does not ask.
@@ -323,8 +323,7 @@ impl Shared {
         if state.given_up {
             return;
         }
-        state.window = state.window.saturating_sub(delivery.token + RECORD_BYTES);
-        state.counts.under_way_bytes -= delivery.token as u64;
+        state.return_from_way(delivery.token);
         match delivery.outcome {
             Ok(()) => state.counts.delivered.add(1, delivery.token as u64),
             Err(reason) => self.not_delivered(&mut state, delivery.token, reason),
@@ -357,6 +356,22 @@ impl State {
                 self.counts.back_pressure.add(0, bytes);
             }
             Admission::Dropped(bytes) => self.counts.back_pressure.add(1, bytes),
+        }
+    }
+
+    fn take_under_way(&mut self, bytes: usize) {
+        self.window += bytes + RECORD_BYTES;
+        self.counts.under_way_bytes += bytes as u64;
+    }
+
+    fn return_from_way(&mut self, bytes: usize) {
+        self.window = self.window.saturating_sub(bytes + RECORD_BYTES);
+        self.counts.under_way_bytes = self.counts.under_way_bytes.saturating_sub(bytes as u64);
+    }
+
+    fn count_sequence(&mut self, partition: usize) {
+        if let Some(next) = self.next_sequences.get_mut(partition) {
+            *next += 1;
         }
     }
 
@@ -428,17 +443,34 @@ impl Sender {
             let mut state = self.shared.lock();
             segment.sequence = state.next_sequences.get(partition).copied().unwrap_or(0);
             // Before it is sent: its delivery may be reported before this function goes on.
-            state.window += bytes + RECORD_BYTES;
-            state.counts.under_way_bytes += bytes as u64;
+            state.take_under_way(bytes);
         }
-        self.buffer.clear();
-        match self.encoder.encode(&segment, &mut self.buffer) {
-            Ok(()) => self.hand_over(&segment, partition),
-            Err(error) => self.take_back(bytes, Some(error.into())),
+        match self.encode_and_hand_over(&segment) {
+            Handover::Done => self.shared.lock().count_sequence(partition),
+            Handover::TooLarge if bytes > 0 => self.send_without_bytes(segment),
+            Handover::TooLarge => self.take_back(bytes, None),
+            Handover::Failed(failure) => self.take_back(bytes, failure),
         }
     }
 
-    fn hand_over(&self, segment: &Segment, partition: usize) {
+    /// A record above librdkafka's limit goes out as what it says of the connection, with gaps for its bytes.
+    fn send_without_bytes(&mut self, mut segment: Segment) {
+        let bytes = segment.payload.len();
+        tracing::warn!(bytes, "a record is above message.max.bytes; raise it, or lower flush.bytes");
+        remove_bytes(&mut segment, ChunkCause::Limit);
+        {
+            let mut state = self.shared.lock();
+            state.return_from_way(bytes);
+            state.counts.undelivered.add(0, bytes as u64);
+        }
+        self.send(segment);
+    }
+
+    fn encode_and_hand_over(&mut self, segment: &Segment) -> Handover {
+        self.buffer.clear();
+        if let Err(error) = self.encoder.encode(segment, &mut self.buffer) {
+            return Handover::Failed(Some(error.into()));
+        }
         let record = Outgoing {
             topic: &self.shared.topic,
             partition: Some(segment.partition),
@@ -446,25 +478,15 @@ impl Sender {
             value: Some(&self.buffer),
             timestamp_ms: segment.chunks.first().map(|chunk| chunk.time.as_micros() / 1_000),
         };
-        let bytes = segment.payload.len();
         loop {
-            match self.producer.try_send(&record, bytes) {
-                Ok(()) => {
-                    if let Some(next) = self.shared.lock().next_sequences.get_mut(partition) {
-                        *next += 1;
-                    }
-                    return;
-                }
+            match self.producer.try_send(&record, segment.payload.len()) {
+                Ok(()) => return Handover::Done,
+                Err(Refusal::TooLarge) => return Handover::TooLarge,
                 Err(Refusal::Full) if self.wait_for_librdkafka() => {}
-                Err(Refusal::TooLarge) => {
-                    let bytes_encoded = self.buffer.len();
-                    tracing::warn!(bytes_encoded, "librdkafka refuses a record; raise message.max.bytes");
-                    return self.take_back(bytes, None);
-                }
-                Err(Refusal::Full) => return self.take_back(bytes, None),
+                Err(Refusal::Full) => return Handover::Failed(None),
                 Err(Refusal::Failed) => {
                     let failure = self.producer.failure().map_or(SinkError::Ended, SinkError::Bus);
-                    return self.take_back(bytes, Some(failure));
+                    return Handover::Failed(Some(failure));
                 }
             }
         }
@@ -480,11 +502,18 @@ impl Sender {
     /// A record that was not sent after all; its number goes to the next.
     fn take_back(&self, bytes: usize, failure: Option<SinkError>) {
         let mut state = self.shared.lock();
-        state.window = state.window.saturating_sub(bytes + RECORD_BYTES);
-        state.counts.under_way_bytes -= bytes as u64;
+        state.return_from_way(bytes);
         state.counts.undelivered.add(1, bytes as u64);
         if state.failure.is_none() {
             state.failure = failure;
         }
     }
+}
+
+/// What librdkafka said to a record.
+enum Handover {
+    Done,
+    TooLarge,
+    /// Not now and not later; the failure may be known already.
+    Failed(Option<SinkError>),
 }
