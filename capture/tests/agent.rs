@@ -8,6 +8,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
@@ -231,6 +232,22 @@ fn the_configuration_is_checked_and_printed_without_a_broker() {
     assert!(output.status.success(), "{}", text(&output));
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(printed.contains("interfaces = [\"eth0\"]") && printed.contains("[buffer]"), "{printed}");
+}
+
+#[test]
+fn without_the_right_to_capture_the_remedy_is_told() {
+    if !rustix::process::geteuid().is_root() {
+        skip!("giving up rights needs root: run the tests as root");
+    }
+    let broker = EmbeddedBroker::start(PARTITIONS).unwrap();
+    let mut command = program(broker.bootstrap_servers(), &["source.interfaces=[\"lo\"]".to_owned()]);
+    // Nobody, on every Linux.
+    let output = match command.uid(65_534).gid(65_534).output() {
+        Ok(output) => output,
+        Err(error) => skip!("another user cannot run the program where it was built: {error}"),
+    };
+    assert_eq!(output.status.code(), Some(77), "{}", text(&output));
+    assert!(text(&output).contains("NET_RAW"), "{}", text(&output));
 }
 
 /// Waits for a value; the limit only ends a test that has failed.
