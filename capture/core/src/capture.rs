@@ -431,6 +431,11 @@ impl Capture {
 
     fn touch(&mut self, index: u32, waiting: Waiting, now: i64) {
         if self.table.touch(index, waiting, now) {
+            while let Some(oldest) = self.table.surplus(Waiting::Linger, self.shared.limits.ended_connections)
+            {
+                self.shared.stats.reach(Limit::EndedConnections);
+                self.table.remove(oldest);
+            }
             self.next_sweep = self.next_sweep.min(now.saturating_add(self.idle_time(waiting)));
         }
     }
