@@ -59,7 +59,7 @@ fn ids_are_registered_looked_up_and_learnt() {
     assert!(rule.text().contains("FULL_TRANSITIVE"), "{}", rule.text());
     // A reader that has never heard of the id asks.
     let framed = encode(&strict.encoder(TOPIC).unwrap());
-    let mut decoder = Decoder::new().unwrap();
+    let mut decoder = Decoder::<DeadLetter>::new().unwrap();
     assert_eq!(strict.decode(&mut decoder, &framed).unwrap(), letter());
     // An id that nobody gave out is a dead letter, not a reason to wait.
     let unknown = [&[0, 0x7f, 0xff, 0xff, 0xff], &framed[5..]].concat();
@@ -88,7 +88,7 @@ fn without_a_registry_records_carry_their_fingerprint() {
     let registry = Registry::new(&BusConfig::default()).unwrap();
     assert_eq!(registry.framing::<DeadLetter>(TOPIC).unwrap(), Framing::SingleObject);
     let framed = encode(&registry.encoder(TOPIC).unwrap());
-    assert_eq!(registry.decode(&mut Decoder::new().unwrap(), &framed).unwrap(), letter());
+    assert_eq!(registry.decode(&mut Decoder::<DeadLetter>::new().unwrap(), &framed).unwrap(), letter());
     let error = registry.decode(&mut Decoder::<DeadLetter>::new().unwrap(), b"nonsense").unwrap_err();
     assert!(matches!(error, ReadError::Undecodable(_)), "{error}");
 }
