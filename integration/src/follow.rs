@@ -89,9 +89,13 @@ fn receive<R: Record>(
     let Some(value) = incoming.value() else { return Ok(None) };
     match registry.decode(decoder, value) {
         Ok(record) => Ok(Some(Received::Record(Box::new(record)))),
-        Err(ReadError::Undecodable(error)) => {
-            Ok(Some(Received::Undecodable { partition: incoming.partition(), offset: incoming.offset(), error }))
+        Err(ReadError::Undecodable(error)) => Ok(Some(Received::Undecodable {
+            partition: incoming.partition(),
+            offset: incoming.offset(),
+            error,
+        })),
+        Err(ReadError::Bus(error)) => {
+            Err(crate::exit_of_bus(error)).context("cannot read the record's schema")
         }
-        Err(ReadError::Bus(error)) => Err(crate::exit_of_bus(error)).context("cannot read the record's schema"),
     }
 }

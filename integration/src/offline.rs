@@ -93,7 +93,9 @@ impl Offline {
         account.counted = stats
             .reasons()
             .filter(|(_, count)| count.packets > 0 || count.bytes > 0)
-            .map(|(reason, count)| (reason.name().to_owned(), Count { packets: count.packets, bytes: count.bytes }))
+            .map(|(reason, count)| {
+                (reason.name().to_owned(), Count { packets: count.packets, bytes: count.bytes })
+            })
             .collect();
         account.segments = stats.segments;
         account
@@ -101,7 +103,9 @@ impl Offline {
 
     fn drain(&mut self, emit: &mut Emit<'_>) -> anyhow::Result<()> {
         while let Some(segment) = self.capture.poll_segment() {
-            self.dissector.handle_segment(&segment, None).context("the capture core made a record that the dissector refuses")?;
+            self.dissector
+                .handle_segment(&segment, None)
+                .context("the capture core made a record that the dissector refuses")?;
             let held = self.capture.held_bytes() + self.dissector.held_bytes();
             self.account.peak_held_bytes = self.account.peak_held_bytes.max(held as u64);
             self.calls(emit)?;
@@ -162,8 +166,9 @@ fn files(
             repeat.next_pass();
         }
         for path in input.files {
-            let mut reader =
-                Reader::open(path).exit(Exit::Data).with_context(|| format!("cannot read {}", path.display()))?;
+            let mut reader = Reader::open(path)
+                .exit(Exit::Data)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             let mut count = 0_u32;
             loop {
                 let packet = reader

@@ -103,7 +103,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let mut writer = output::writer(arguments.format, colour, output)?;
 
     let played = play(&arguments, &mut offline, &mut |event| {
-        if filter.as_ref().is_none_or(|filter| filter.matches(event).unwrap_or(false)) { writer.write(event) } else { Ok(()) }
+        if filter.as_ref().is_none_or(|filter| filter.matches(event).unwrap_or(false)) {
+            writer.write(event)
+        } else {
+            Ok(())
+        }
     });
     let finished = writer.finish().context("cannot write the events");
     if arguments.stats {
@@ -117,10 +121,12 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 
 fn options(arguments: &Arguments) -> anyhow::Result<Options> {
     if !arguments.speed.is_finite() || arguments.speed < 0.0 {
-        return Err(anyhow::anyhow!("--speed {} must be 0 or a positive factor", arguments.speed)).exit(Exit::Usage);
+        return Err(anyhow::anyhow!("--speed {} must be 0 or a positive factor", arguments.speed))
+            .exit(Exit::Usage);
     }
     if arguments.partitions < 1 {
-        return Err(anyhow::anyhow!("--partitions {} must be at least 1", arguments.partitions)).exit(Exit::Usage);
+        return Err(anyhow::anyhow!("--partitions {} must be at least 1", arguments.partitions))
+            .exit(Exit::Usage);
     }
     let mut options = Options { identities: arguments.identities.clone(), ..Options::default() };
     options.capture.partitions = arguments.partitions;

@@ -47,7 +47,8 @@ impl Connection {
             topic_prefix: self.prefix.clone(),
             ..BusConfig::default()
         };
-        config.registry = self.registry.clone().map(|url| RegistryConfig { url, ..RegistryConfig::default() });
+        config.registry =
+            self.registry.clone().map(|url| RegistryConfig { url, ..RegistryConfig::default() });
         for property in &self.properties {
             let (key, value) = property
                 .split_once('=')
@@ -135,7 +136,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let mut show = |received: Received<ApiEvent>, writer: &mut dyn EventWriter| -> anyhow::Result<u64> {
         match received {
             Received::Record(event) => {
-                if wanted(shown) && filter.as_ref().is_none_or(|filter| filter.matches(&event).unwrap_or(false)) {
+                if wanted(shown)
+                    && filter.as_ref().is_none_or(|filter| filter.matches(&event).unwrap_or(false))
+                {
                     writer.write(&event)?;
                     shown += 1;
                 }
@@ -148,7 +151,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Ok(shown)
     };
     if arguments.until_end {
-        follow.read_to_end(arguments.from, Duration::MAX, |received| show(received, &mut *writer).map(|_| ()))?;
+        follow.read_to_end(arguments.from, Duration::MAX, |received| {
+            show(received, &mut *writer).map(|_| ())
+        })?;
     } else {
         let mut shown = 0;
         while !shutdown.is_requested() && wanted(shown) {

@@ -172,6 +172,11 @@ pub(super) struct Pairing {
 }
 
 impl Pairing {
+    /// The server's stream begins at this offset.
+    pub(super) fn start_at(&mut self, position: u64) {
+        self.settled_to = self.settled_to.max(position);
+    }
+
     /// Takes a call that is ready.
     pub(super) fn poll(&mut self) -> Option<Ready> {
         self.ready.pop_front()

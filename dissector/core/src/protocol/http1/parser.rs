@@ -310,11 +310,13 @@ impl Reader {
 
     /// Ends the stream inside a head: what is known of it.
     pub(super) fn finish_head(&mut self, stream: &mut Stream, limits: &Limits) -> Option<Box<Incoming>> {
-        let state = std::mem::replace(&mut self.state, State::Stopped);
-        let message = match state {
+        let message = match std::mem::replace(&mut self.state, State::Stopped) {
             State::Head => self.partial(stream, limits),
             State::Overflow(overflow) => Some(overflow.into_message()),
-            _ => None,
+            other => {
+                self.state = other;
+                None
+            }
         };
         message.map(|mut message| {
             message.head.findings.add(Rule::IncompleteHead);

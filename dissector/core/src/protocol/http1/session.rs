@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use wirecall_schemas::{Cause, Direction};
+use wirecall_schemas::{Cause, Direction, Timestamp};
 
 use super::draft::draft;
 use super::findings::Rule;
@@ -13,13 +13,13 @@ use super::head::Side;
 use super::incoming::Incoming;
 use super::limits::UNDECIDED_BYTES;
 use super::message::Head;
-use super::pairing::{Doubt, Pairing, Ready};
+use super::pairing::{Doubt, Pairing, Ready, Why};
 use super::parser::{Event, Reader};
 use super::{resync, upgrade};
 use crate::limits::{Counter, Limits};
 use crate::output::Output;
 use crate::protocol::{HandOver, Progress, Session, Start};
-use crate::stream::{Front, Stream, Streams};
+use crate::stream::{Front, Mark, Stream, Streams};
 
 /// An HTTP/1 conversation.
 pub(super) struct Http1Session {
@@ -28,12 +28,20 @@ pub(super) struct Http1Session {
     server: Reader,
     pairing: Pairing,
     mid_stream: bool,
+    /// The server began with a status line.
+    server_speaks: bool,
     /// The client's bytes wait for the answer to a request to change the protocol.
     blocked: bool,
     /// Offset that the server's stream has reached.
     server_end: u64,
+    /// Offset of the first byte of the server's stream.
+    server_start: Option<u64>,
+    /// Capture time and offset of the server's bytes that were not read when reading began.
+    server_unread: Option<(Timestamp, u64)>,
     /// Bytes of the client wait in a search: where the server's stream stood when the first of them came.
     unread_since: Option<u64>,
+    /// Last byte skipped before the next request, and where the server's stream stood then.
+    skipped: Option<(Mark, u64)>,
     /// Calls with both halves that were handed out.
     matched: u64,
     /// The client's stream lost bytes that may have held requests.
@@ -61,9 +69,13 @@ impl Http1Session {
             server: Reader::new(Side::Response, start.mid_stream),
             pairing: Pairing::default(),
             mid_stream: start.mid_stream,
+            server_speaks: false,
             blocked: false,
             server_end: 0,
+            server_start: None,
+            server_unread: None,
             unread_since: None,
+            skipped: None,
             matched: 0,
             requests_gap: false,
             ended: None,
@@ -111,13 +123,22 @@ impl Http1Session {
         }
     }
 
-    /// Bytes that were skipped because others are missing may be of a request.
+    /// Bytes that were skipped because others are missing may be of a request that precedes the one just found.
     fn note_skipped(&mut self, event: &Event) {
-        let Some(skipped) = self.client.take_skipped() else { return };
-        let with_head = matches!(event, Event::Head(request) if request.first == Some(skipped));
-        // Bytes that waited here came before the server said what it said since.
-        let noticed = self.unread_since.take().filter(|_| !with_head).unwrap_or(self.server_end);
-        self.pairing.lose_requests(noticed);
+        if let Some(skipped) = self.client.take_skipped() {
+            // Bytes that waited here came before the server said what it said since.
+            self.skipped = Some((skipped, self.unread_since.take().unwrap_or(self.server_end)));
+        }
+        let Event::Head(request) = event else { return };
+        let Some((skipped, noticed)) = self.skipped.take() else { return };
+        // The same packet, however it is cut into records.
+        if request.first_time() == Some(skipped.time) {
+            self.pairing.lose_requests(self.server_reached(request.first_time()));
+        } else if !(self.mid_stream && self.client.heads() == 1) {
+            // Before the first request of a connection that was joined late, a packet that holds none (a keep-alive
+            // probe, the end of a request) says no more than that it was joined late.
+            self.pairing.lose_requests(noticed);
+        }
     }
 
     fn lose_requests(&mut self) {
@@ -145,7 +166,31 @@ impl Http1Session {
 
     /// True while nothing speaks for HTTP.
     const fn is_stranger(&self) -> bool {
-        !self.mid_stream && self.client.heads() == 0 && self.server.heads() == 0
+        let heads = self.client.heads() + self.server.heads();
+        !self.mid_stream && heads == 0 && !self.server_speaks
+    }
+
+    /// How far the server's stream had come at a time. When a session begins late, both streams hold bytes already.
+    fn server_reached(&self, time: Option<Timestamp>) -> u64 {
+        match (self.server_unread, time) {
+            (Some((unread, position)), Some(time)) if time <= unread => position,
+            _ => self.server_end,
+        }
+    }
+
+    /// Notes where the server's stream stands, and whether its first bytes are a status line: then a client that does
+    /// not speak HTTP is refused by one that does.
+    fn listen(&mut self, server: &mut Stream) {
+        self.server_end = server.end_position();
+        self.server_unread = server.mark().map(|mark| (mark.time, server.position()));
+        if self.server_start.is_none() && server.is_started() {
+            self.server_start = Some(server.position());
+            self.pairing.start_at(server.position());
+        }
+        if self.server.heads() == 0 && !self.server_speaks {
+            let start = server.contiguous(resync::STATUS_LINE_BYTES);
+            self.server_speaks = resync::is_at_status_line(start) == Some(true);
+        }
     }
 
     fn begin_request(&mut self, mut request: Box<Incoming>, stream: &Stream) {
@@ -162,10 +207,11 @@ impl Http1Session {
 
     fn add_request(&mut self, request: Box<Incoming>) {
         let head = asked(&request) == Asked::Head;
-        let first = self.mid_stream && self.client.heads() == 1 && self.server_end == 0;
+        let reached = self.server_reached(request.first_time());
+        let silent = self.server_start.is_none_or(|start| reached <= start);
+        let first = self.mid_stream && self.client.heads() == 1 && silent;
         let joined = if first { Doubt::Joined } else { Doubt::None };
-        let limit = self.limits.open_calls;
-        let adopted = self.pairing.add_request(request, self.server_end, joined, limit);
+        let adopted = self.pairing.add_request(request, reached, joined, self.limits.open_calls);
         // The response was read before its request was known: HEAD would have told that it has no body.
         if adopted
             && head
@@ -314,6 +360,9 @@ impl Http1Session {
     fn hand_out(&mut self, output: &mut Output<'_>) {
         while let Some(ready) = self.pairing.poll() {
             let cause = self.cause(&ready, output);
+            if ready.why == Why::Limit && ready.exchange.request.is_some() {
+                output.count(Counter::OpenCallsLimited, 1);
+            }
             self.matched += u64::from(ready.exchange.request.is_some() && ready.exchange.response.is_some());
             let call = draft(ready, cause, self.ended, &self.limits, output);
             output.call(call);
@@ -404,7 +453,7 @@ fn check_host(head: &mut Head) {
 
 impl Session for Http1Session {
     fn advance(&mut self, direction: Direction, streams: &mut Streams, output: &mut Output<'_>) -> Progress {
-        self.server_end = streams.server.end_position();
+        self.listen(&mut streams.server);
         if direction == Direction::ServerToClient {
             if let Read::Leave(progress) = self.read_responses(&mut streams.server, output) {
                 if matches!(progress, Progress::HandOver(_)) {
