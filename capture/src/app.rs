@@ -31,15 +31,17 @@ use crate::{
     source::{
         af_packet::{AfPacket, AfPacketError},
         pcap::PcapError,
+        playback::{FileError, Playback},
     },
-    worker::{Files, Worker, WorkerError, now},
+    worker::{Live, Worker, WorkerError, now},
 };
 
 /// How often the main loop looks around.
 const TURN: Duration = Duration::from_millis(100);
 
-/// How long the last heartbeat may take.
-const LAST_HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long before the drain's deadline the sink gives up, so that there is time to say so: at the deadline itself the
+/// process is ended from outside. At most a quarter of the drain.
+const TIME_TO_TELL: Duration = Duration::from_secs(2);
 
 /// Captures the packets of a node, or reads capture files, and sends what they carry to Kafka as segments.
 #[derive(Debug, clap::Parser)]
@@ -118,9 +120,9 @@ impl Crew {
         let board = Arc::new(Board::new(1));
         let identity = identity(settings, CaptureMethod::Pcap, 0, Vec::new());
         let source = &settings.source;
-        let files = Files { files: source.files.clone(), speed: source.speed, loops: source.loops };
+        let playback = Playback::new(source.files.clone(), source.loops, source.speed);
         let worker = worker(0, settings, &identity, &[], (sink, &board, shutdown));
-        let workers = vec![spawn("reader".to_owned(), move || worker.play(&files))?];
+        let workers = vec![spawn("reader".to_owned(), move || worker.run(playback))?];
         Ok(Self { workers, board, identity })
     }
 
@@ -143,10 +145,12 @@ impl Crew {
         let board = Arc::new(Board::new(rings.len()));
         let mut workers = Vec::new();
         for (number, (interface, ring, lag)) in rings.into_iter().enumerate() {
-            let worker = worker(number, settings, &identity, &endpoints, (sink, &board, shutdown));
-            let (filter, exclusions) = (settings.filter.clone(), Arc::clone(&exclusions));
-            let work = move || worker.listen(ring, &filter, &exclusions, lag);
-            workers.push(spawn(format!("{interface}-{number}"), work)?);
+            let live = Live { filter: settings.filter.clone(), exclusions: Arc::clone(&exclusions), lag };
+            let worker = Worker {
+                live: Some(live),
+                ..worker(number, settings, &identity, &endpoints, (sink, &board, shutdown))
+            };
+            workers.push(spawn(format!("{interface}-{number}"), move || worker.run(ring))?);
         }
         tracing::info!(interfaces = ?identity.interfaces, rings = workers.len(), "capturing");
         Ok(Self { workers, board, identity })
@@ -177,12 +181,13 @@ impl Crew {
         }
         let ended = self.join();
         let patience = Duration::from_secs(settings.drain.deadline_seconds);
+        let time_to_tell = TIME_TO_TELL.min(patience / 4);
         let sent = sink.finish(patience, || {
             health.beat();
-            shutdown.deadline()
+            shutdown.deadline().and_then(|deadline| deadline.checked_sub(time_to_tell))
         });
         self.send_heartbeat(sink, true)?;
-        sink.flush(LAST_HEARTBEAT.min(patience));
+        sink.flush(time_to_tell / 4);
         // A sink that failed stops the workers, so its reason is the first one.
         let counts = sunk(sent)?;
         tracing::info!(records = counts.delivered.records, bytes = counts.delivered.bytes, "all delivered");
@@ -262,7 +267,7 @@ fn worker(
         flush: settings.flush.core(),
     };
     let (sink, board, shutdown) = (Arc::clone(sink), Arc::clone(board), shutdown.clone());
-    Worker { number, config, sink, board, shutdown }
+    Worker { number, config, sink, board, shutdown, live: None }
 }
 
 fn spawn(
@@ -292,10 +297,12 @@ fn worked<T>(outcome: Result<T, WorkerError>) -> anyhow::Result<T> {
     let exit = match &outcome {
         Ok(_) => Exit::Ok,
         // The operating system's answer is further down the chain, and has a code of its own.
-        Err(WorkerError::File { cause: PcapError::Open { .. } | PcapError::Read { .. }, .. }) => {
+        Err(WorkerError::File(FileError {
+            cause: PcapError::Open { .. } | PcapError::Read { .. }, ..
+        })) => {
             return outcome.map_err(Into::into);
         }
-        Err(WorkerError::File { .. }) => Exit::Data,
+        Err(WorkerError::File(_)) => Exit::Data,
         Err(WorkerError::Interrupted { .. }) => Exit::Unavailable,
         Err(WorkerError::Live(AfPacketError::NotPermitted)) => Exit::Permission,
         Err(WorkerError::Live(AfPacketError::NoInterface { .. } | AfPacketError::InterfaceName { .. })) => {

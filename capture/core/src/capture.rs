@@ -224,8 +224,13 @@ impl Capture {
             }
             Decoded::Fragment(part) => {
                 let limits = &self.shared.limits;
-                let whole =
-                    self.fragments.handle(&part, captured, moment.now, limits, &mut self.shared.stats);
+                let whole = self.fragments.handle(
+                    &part,
+                    (packets, captured),
+                    moment.now,
+                    limits,
+                    &mut self.shared.stats,
+                );
                 self.next_sweep = self.next_sweep.min(self.fragments.next_deadline().unwrap_or(i64::MAX));
                 let Some(datagram) = whole else { return };
                 match decode_datagram(&datagram) {
@@ -431,6 +436,11 @@ impl Capture {
 
     fn touch(&mut self, index: u32, waiting: Waiting, now: i64) {
         if self.table.touch(index, waiting, now) {
+            while let Some(oldest) = self.table.surplus(Waiting::Linger, self.shared.limits.ended_connections)
+            {
+                self.shared.stats.reach(Limit::EndedConnections);
+                self.table.remove(oldest);
+            }
             self.next_sweep = self.next_sweep.min(now.saturating_add(self.idle_time(waiting)));
         }
     }

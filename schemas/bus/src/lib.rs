@@ -10,8 +10,6 @@
 //! - [`registry`]: schema ids from a Confluent-compatible registry, or none.
 //! - [`EmbeddedBroker`]: librdkafka's in-process cluster for the demonstration. It proves nothing about transactions.
 
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
-
 pub mod config;
 pub mod error;
 

@@ -47,6 +47,7 @@ const COARSE: i64 = 1_000_000;
 struct List {
     first: u32,
     last: u32,
+    length: usize,
 }
 
 struct Slot<C> {
@@ -88,7 +89,7 @@ impl<C> Default for Table<C> {
             free: Vec::new(),
             map: HashMap::default(),
             alternates: 0,
-            lists: [List { first: NONE, last: NONE }; 4],
+            lists: [List { first: NONE, last: NONE, length: 0 }; 4],
         }
     }
 }
@@ -245,6 +246,12 @@ impl<C> Table<C> {
         (slot.used <= now.saturating_sub(idle)).then_some(first)
     }
 
+    /// The connection of a kind that waits for longest, if there are more than `bound` of them.
+    pub(crate) fn surplus(&self, waiting: Waiting, bound: usize) -> Option<u32> {
+        let list = &self.lists[waiting as usize];
+        (list.length > bound).then_some(list.first)
+    }
+
     /// When the first connection of a kind was last used.
     pub(crate) fn oldest(&self, waiting: Waiting) -> Option<i64> {
         self.slot(self.lists[waiting as usize].first).map(|slot| slot.used)
@@ -273,6 +280,7 @@ impl<C> Table<C> {
 
     fn append(&mut self, index: u32) {
         let Some(waiting) = self.slot(index).map(|slot| slot.waiting) else { return };
+        self.lists[waiting as usize].length += 1;
         let last = std::mem::replace(&mut self.lists[waiting as usize].last, index);
         match self.slot_mut(last) {
             Some(slot) => slot.next = index,
@@ -289,6 +297,7 @@ impl<C> Table<C> {
         else {
             return;
         };
+        self.lists[waiting].length -= 1;
         match self.slot_mut(previous) {
             Some(slot) => slot.next = next,
             None => self.lists[waiting].first = next,

@@ -124,8 +124,7 @@ struct Trial {
 
 impl Connection {
     pub(crate) fn new(facts: Facts, limits: &Limits) -> Self {
-        let stream =
-            || if facts.transport == Transport::Udp { Stream::of_datagrams() } else { Stream::new() };
+        let stream = || if is_datagrams(&facts) { Stream::of_datagrams() } else { Stream::new() };
         Self {
             streams: Streams { client: stream(), server: stream() },
             state: State::Probing(Box::new(Probing {
@@ -265,6 +264,10 @@ impl Connection {
     pub(crate) fn settle(&mut self) {
         self.streams.client.settle();
         self.streams.server.settle();
+        if let State::Dissecting { trial: Some(trial), .. } = &mut self.state {
+            trial.streams.client.settle();
+            trial.streams.server.settle();
+        }
     }
 
     /// Bytes held, as far as peers can make them grow.

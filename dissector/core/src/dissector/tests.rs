@@ -139,6 +139,8 @@ fn an_undissected_connection_gives_one_record() {
     assert_eq!((call.ledger.request_gap_bytes, call.ledger.response_gap_bytes), (9, 7));
     assert_eq!((summary.totals.client_packets, summary.close_reason), (5, ChunkCause::Fin));
     assert_eq!((call.provenance.partition, &call.provenance.topic), (Some(3), &None));
+    assert_eq!((call.provenance.first_sequence, call.provenance.last_sequence), (Some(0), Some(0)));
+    assert!(!call.ledger.one_sided && !call.ledger.orientation_guessed);
 }
 
 #[test]
@@ -499,6 +501,45 @@ fn an_opaque_connection_joined_late_is_looked_at_again_where_it_turns() {
     never.open().data(CLIENT, &[0; 5_000]).data(SERVER, &[0; 5_000]);
     never.data(CLIENT, b"x\nhello\n").data(SERVER, b"x\nhello\n");
     assert_eq!(play(&mut dissector, &[never.record()]).len(), 0, "its whole beginning was looked at");
+}
+
+#[test]
+fn a_connection_joined_during_a_download_is_found_at_its_next_request() {
+    let mut agent = Agent::new(1);
+    for part in 0..200 {
+        agent.data(SERVER, &[part as u8 | 1; 1_000]);
+    }
+    agent.data(CLIENT, b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+    agent.data(SERVER, b"HTTP/1.1 204 No Content\r\n\r\n").close(ChunkCause::Fin);
+    let mut dissector = Dissector::new(Registry::default(), Limits::default());
+    let calls = play(&mut dissector, &[agent.record()]);
+    assert_eq!((targets(&calls), calls[0].status.as_deref()), (vec!["/next"], Some("204")));
+    assert!(calls[0].ledger.mid_stream);
+}
+
+#[test]
+fn what_a_tunnel_carries_is_dissected() {
+    let mut agent = Agent::new(1);
+    agent.open().data(CLIENT, b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n");
+    agent.data(SERVER, b"HTTP/1.1 200 Connected\r\n\r\n");
+    agent.data(CLIENT, b"GET /inside HTTP/1.1\r\nHost: a\r\n\r\n");
+    agent.data(SERVER, b"HTTP/1.1 204 No Content\r\n\r\n").close(ChunkCause::Fin);
+    let mut dissector = Dissector::new(Registry::default(), Limits::default());
+    let calls = play(&mut dissector, &[agent.record()]);
+    assert_eq!(targets(&calls), ["a:80", "/inside"]);
+    assert_eq!(dissector.stats().sum(Counter::ProtocolsHandedOver), 1);
+}
+
+#[test]
+fn a_wrong_guess_of_the_sides_is_corrected_in_the_call() {
+    let mut agent = Agent::new(1);
+    agent.record.orientation = Orientation::FirstPacket;
+    agent.data(SERVER, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    agent.data(CLIENT, b"HTTP/1.1 204 No Content\r\n\r\n").close(ChunkCause::Fin);
+    let mut dissector = Dissector::new(Registry::default(), Limits::default());
+    let calls = play(&mut dissector, &[agent.record()]);
+    assert_eq!((calls[0].client.port, calls[0].server.port), (9_999, 40_000));
+    assert_eq!((calls[0].completeness, calls[0].ledger.orientation_guessed), (Completeness::Matched, true));
 }
 
 #[test]
