@@ -176,8 +176,10 @@ impl Client {
             request =
                 request.basic_auth(user, self.config.password.as_ref().map(|password| password.reveal()));
         }
-        let response =
-            self.runtime.block_on(request.send()).map_err(|error| self.unreachable(error.to_string()))?;
+        let response = self
+            .runtime
+            .block_on(async { request.send().await })
+            .map_err(|error| self.unreachable(error.to_string()))?;
         if !response.status().is_success() {
             tracing::warn!(subject, status = %response.status(), "the registry does not let us set the compatibility to {COMPATIBILITY}");
         }

@@ -344,10 +344,13 @@ fn request_line(bytes: &[u8], line: Span, whole: bool, findings: &mut Findings) 
     })
 }
 
-/// What is known of a request line that breaks off: the target only if a blank follows it.
+/// What is known of a request line that breaks off: the target only if the beginning of a version follows it, since it
+/// may hold blanks.
 fn partial_request_line(method: Span, after: &[u8], span: impl Fn(&[u8]) -> Span) -> StartSpan {
     let (target, rest) = split_word(after);
-    let target = (!rest.is_empty()).then(|| span(target));
+    let version = trim_blanks(rest);
+    let begins = version.iter().zip(b"HTTP/").all(|(byte, expected)| byte == expected);
+    let target = (!version.is_empty() && begins).then(|| span(target));
     StartSpan::Request { method, target, version: None }
 }
 

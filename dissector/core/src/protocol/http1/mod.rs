@@ -8,7 +8,9 @@
 mod body;
 mod chunked;
 mod coding;
+mod delimited;
 mod draft;
+mod exchange;
 mod findings;
 mod framing;
 mod head;

@@ -40,10 +40,19 @@ pub(super) fn probe(opening: &Opening<'_>) -> Verdict {
     if opening.mid_stream {
         return probe_mid_stream(opening);
     }
-    if rules_out(opening.client) || rules_out(opening.server) || opening.is_final() {
+    // A client may speak broken HTTP to a server that answers in HTTP; only text comes near enough for that.
+    let answer_open = judge(opening.server, Side::Response) == Judgement::NotYet;
+    let client_out = rules_out(opening.client) && !(is_text(opening.client.data) && answer_open);
+    if client_out || rules_out(opening.server) || opening.is_final() {
         return Verdict::No;
     }
     Verdict::NotYet
+}
+
+/// True for the beginning of a line of printable characters.
+fn is_text(data: &[u8]) -> bool {
+    let line = &data[..memchr(b'\n', data).unwrap_or(data.len())];
+    line.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r'))
 }
 
 /// True when a direction's bytes begin neither a request nor a response.
@@ -228,7 +237,6 @@ mod tests {
             ("EHLO mail.example\r\n", 19),
             ("220 ftp ready\r\n", 9),
             ("SSH-2.0-OpenSSH\r\n", 16),
-            ("\x16\x03\x01", 1),
             ("PRI * HTTP/2.0\r\n", 12),
             ("M-SEARCH * HTTP/1.1\r\n", 21),
             ("NOTIFY * HTTP/1.1\r\n", 19),
@@ -236,10 +244,25 @@ mod tests {
             ("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", 12),
         ] {
             for length in 0..text.len() {
-                let expected = if length < at { Verdict::NotYet } else { Verdict::No };
-                assert_eq!(client(&text[..length]), expected, "{:?}", &text[..length]);
+                let text = &text.as_bytes()[..length];
+                let expected = if length < at { Judgement::NotYet } else { Judgement::No };
+                let side = OpeningSide { data: text, is_final: false };
+                assert_eq!(judge(side, Side::Request), expected, "{text:?}");
+                // A server that answers in HTTP could still be one; any other first byte settles it.
+                assert_eq!(probe(&opening(text, b"")), Verdict::NotYet, "{text:?}");
+                if length >= at {
+                    assert_eq!(probe(&opening(text, b"+")), Verdict::No, "{text:?}");
+                    assert_eq!(probe(&opening(text, b"HTTP/1.1 400 ")), YES, "{text:?}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn binary_bytes_are_ruled_out_at_once() {
+        assert_eq!(probe(&opening(b"\x16", b"")), Verdict::No);
+        assert_eq!(probe(&opening(b"", b"\x00")), Verdict::No);
+        assert_eq!(probe(&opening(b"", b"220 ftp ready\r\n")), Verdict::No);
     }
 
     #[test]
