@@ -77,7 +77,7 @@ fn a_registry_frames_the_records() {
     let cluster = or_skip!(kafka());
     let registry = or_skip!(Registry::start());
     let (capture, identities) = sample();
-    let installation = Installation::new(&cluster.bootstrap(), "registry", 4).with_registry(registry.url());
+    let installation = Installation::new(&cluster.bootstrap(), "registry", 4).with_registry(&registry.url());
     let mut services = installation.start_dissectors(1);
     services.push(installation.start_enricher(Some(&identities)));
     installation.play(std::slice::from_ref(&capture));
