@@ -255,3 +255,28 @@ fn a_topic_with_the_wrong_partition_count_stops_it_with_the_remedy() {
     assert_eq!(program.child.wait().unwrap().code(), Some(78), "{log}");
     assert!(log.contains("the topic wrong.calls has 4 partitions where 6 are wanted"), "{log}");
 }
+
+#[test]
+fn a_connection_that_is_open_at_a_restart_goes_on_mid_stream() {
+    let cluster = or_skip!(KafkaCluster::start(1));
+    let config = config(&cluster, "restart.");
+    let topics = [Topic::Segments, Topic::Calls, Topic::DeadLetters];
+    prepare(&config, &topics.map(|topic| TopicSpec::of(&config, topic))).unwrap();
+    let [request, response, close] = connection(1);
+    let home = framed(&request).0;
+    // Another connection of the same partition, whose call shows how far the program has come.
+    let other = (2..CONNECTIONS).find(|number| framed(&connection(*number)[0]).0 == home).unwrap();
+    let program = Program::start(&config, "a");
+    let before: Vec<_> = std::iter::once(&request).chain(&connection(other)).map(framed).collect();
+    send(&config, &before);
+    wait("the other call", || read::<Call>(&config, Topic::Calls).len() == 1);
+    assert_eq!(program.stop().code(), Some(0));
+    let program = Program::start(&config, "a");
+    send(&config, &[framed(&response), framed(&close)]);
+    wait("the answer", || read::<Call>(&config, Topic::Calls).len() == 2);
+    assert_eq!(program.stop().code(), Some(0));
+    let calls = read::<Call>(&config, Topic::Calls);
+    let (_, _, call) = calls.iter().find(|(_, _, call)| call.connection_id == request.connection_id).unwrap();
+    assert_eq!(call.completeness, Completeness::ResponseOnly);
+    assert!(call.ledger.mid_stream);
+}
