@@ -113,7 +113,7 @@ impl Default for SourceSettings {
             interfaces: Vec::new(),
             rings: live.rings,
             ring_bytes: live.ring_bytes,
-            block_timeout_ms: 10,
+            block_timeout_ms: 20,
             snapshot_bytes: live.snapshot,
             promiscuous: live.promiscuous,
         }
