@@ -17,6 +17,7 @@ mod head;
 mod incoming;
 mod limits;
 mod message;
+mod names;
 mod overflow;
 mod pairing;
 mod parser;
