@@ -1,16 +1,19 @@
 //! Two network namespaces joined by a veth pair: a client's machine and a server's machine with a wire between.
 //!
 //! Packets really cross a link layer there, with the super-segments and unset checksums that offloading makes, and
-//! nothing of the host's own traffic is in sight.
+//! nothing of the host's own traffic is in sight. For a program that must stay in the host's namespace the wire can
+//! lead through a bridge there, as pods of one node are joined.
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::install;
 use crate::process::run;
@@ -19,6 +22,9 @@ use crate::skip::Unavailable;
 
 /// Begins the names of all namespaces made here; the maker's process id follows.
 const PREFIX: &str = "wirecall-";
+
+/// Begins the names of the interfaces made in the host's namespace, which has room for 15 letters.
+const HOST_PREFIX: &str = "wc-";
 
 /// The name of the veth interface inside each namespace.
 pub const INTERFACE: &str = "veth0";
@@ -38,6 +44,15 @@ pub struct NamespacePair {
     pub client: Namespace,
     /// The end that tests put servers in.
     pub server: Namespace,
+    bridge: Option<Bridge>,
+}
+
+/// The wire's way through the host's namespace.
+#[derive(Debug)]
+struct Bridge {
+    name: String,
+    client_port: String,
+    server_port: String,
 }
 
 /// The choices before the namespaces are made; made by [`NamespacePair::builder`].
@@ -45,6 +60,7 @@ pub struct NamespacePair {
 pub struct NamespacePairBuilder {
     mtu: u32,
     offloads: bool,
+    bridged: bool,
 }
 
 impl NamespacePairBuilder {
@@ -60,6 +76,14 @@ impl NamespacePairBuilder {
     #[must_use]
     pub fn without_offloads(mut self) -> Self {
         self.offloads = false;
+        self
+    }
+
+    /// Joins the namespaces by a bridge in the namespace of the caller, where all that crosses
+    /// [`NamespacePair::host_interface`] can be captured.
+    #[must_use]
+    pub fn bridged(mut self) -> Self {
+        self.bridged = true;
         self
     }
 
@@ -79,16 +103,17 @@ impl NamespacePairBuilder {
             ipv4: Ipv4Addr::new(10, 87, 0, host),
             ipv6: Ipv6Addr::new(0xfd00, 0x87, 0, 0, 0, 0, 0, u16::from(host)),
         };
+        let bridge = self.bridged.then(|| Bridge::named(number));
         // Made first, so that dropping it cleans up whatever step fails below.
-        let pair = NamespacePair { client: end("client", 1), server: end("server", 2) };
+        let pair = NamespacePair { client: end("client", 1), server: end("server", 2), bridge };
         for namespace in [&pair.client, &pair.server] {
             ip(&["netns", "add", &namespace.name])?;
         }
         let mtu = self.mtu.to_string();
-        ip(&["link", "add", INTERFACE, "mtu", &mtu, "netns", &pair.client.name, "type", "veth"]
-            .into_iter()
-            .chain(["peer", "name", INTERFACE, "mtu", &mtu, "netns", &pair.server.name])
-            .collect::<Vec<_>>())?;
+        match &pair.bridge {
+            None => add_link(&pair.client, &mtu, &[INTERFACE, "mtu", &mtu, "netns", &pair.server.name])?,
+            Some(bridge) => bridge.join(&pair, &mtu)?,
+        }
         for namespace in [&pair.client, &pair.server] {
             namespace.bring_up(self.offloads)?;
         }
@@ -108,7 +133,33 @@ impl NamespacePair {
 
     /// Namespaces with choices.
     pub fn builder() -> NamespacePairBuilder {
-        NamespacePairBuilder { mtu: 1500, offloads: true }
+        NamespacePairBuilder { mtu: 1500, offloads: true, bridged: false }
+    }
+
+    /// The interface in the caller's namespace that everything between client and server crosses, each packet once:
+    /// the client's port of the bridge. None unless [bridged](NamespacePairBuilder::bridged).
+    pub fn host_interface(&self) -> Option<&str> {
+        self.bridge.as_ref().map(|bridge| bridge.client_port.as_str())
+    }
+}
+
+impl Bridge {
+    fn named(number: u32) -> Self {
+        let name = format!("{HOST_PREFIX}{}-{number}", std::process::id());
+        Self { client_port: format!("{name}c"), server_port: format!("{name}s"), name }
+    }
+
+    fn join(&self, pair: &NamespacePair, mtu: &str) -> Result<()> {
+        // Without addresses of its own the host takes no part in what crosses the bridge.
+        let up = |name: &str| ip(&["link", "set", name, "addrgenmode", "none", "up"]);
+        ip(&["link", "add", &self.name, "type", "bridge"])?;
+        up(&self.name)?;
+        for (namespace, port) in [(&pair.client, &self.client_port), (&pair.server, &self.server_port)] {
+            add_link(namespace, mtu, &[port, "mtu", mtu])?;
+            ip(&["link", "set", port, "master", &self.name])?;
+            up(port)?;
+        }
+        Ok(())
     }
 }
 
@@ -150,6 +201,23 @@ impl Namespace {
         run(self.command(program).args(arguments))
     }
 
+    /// Runs `work` on a thread inside: sockets that it makes belong to the namespace for as long as they live.
+    ///
+    /// # Errors
+    ///
+    /// If the namespace cannot be entered, or as `work` says.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let path = self.path();
+        let file = std::fs::File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        let enter = || {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                .with_context(|| format!("enter {}", path.display()))?;
+            work()
+        };
+        let joined = std::thread::scope(|scope| scope.spawn(enter).join());
+        joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
     fn bring_up(&self, offloads: bool) -> Result<()> {
         if !offloads {
             let ethtool = install::tool("ethtool", "ethtool")?;
@@ -167,11 +235,22 @@ impl Namespace {
 
 impl Drop for NamespacePair {
     fn drop(&mut self) {
+        // The kernel takes its time to remove the interfaces of a namespace that is gone, so these go first.
+        for name in self.bridge.iter().flat_map(|it| [&it.client_port, &it.server_port, &it.name]) {
+            let _ = ip(&["link", "delete", name]);
+        }
         for namespace in [&self.client, &self.server] {
             // It may not have been made. The veth pair goes with the first of them.
             let _ = ip(&["netns", "delete", &namespace.name]);
         }
     }
+}
+
+/// A veth interface in the namespace, and its other end as described.
+fn add_link(namespace: &Namespace, mtu: &str, peer: &[&str]) -> Result<()> {
+    let own =
+        ["link", "add", INTERFACE, "mtu", mtu, "netns", &namespace.name, "type", "veth", "peer", "name"];
+    ip(&[&own, peer].concat())
 }
 
 fn check_rights() -> Result<()> {
@@ -188,15 +267,20 @@ fn ip(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Removes the namespaces of test processes that ended without dropping them.
+/// Removes the namespaces and bridges of test processes that ended without dropping them.
 fn sweep() {
-    let Ok(entries) = std::fs::read_dir("/run/netns") else { return };
+    sweep_names("/run/netns", PREFIX, &["netns", "delete"]);
+    sweep_names("/sys/class/net", HOST_PREFIX, &["link", "delete"]);
+}
+
+fn sweep_names(folder: &str, prefix: &str, delete: &[&str]) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
+        let owner = name.strip_prefix(prefix).and_then(|rest| rest.split('-').next()?.parse().ok());
         if owner.is_some_and(|process_id: u32| !scratch::is_alive(process_id)) {
             // Another process may sweep the same one.
-            let _ = ip(&["netns", "delete", &name]);
+            let _ = ip(&[delete, &[name.as_str()]].concat());
         }
     }
 }

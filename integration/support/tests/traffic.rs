@@ -93,3 +93,20 @@ fn offloads_and_packet_size_are_as_asked() {
     drop(pair);
     assert!(paths.iter().all(|path| !path.exists()));
 }
+
+#[test]
+fn a_bridge_joins_the_namespaces_and_goes_with_them() {
+    let pair = or_skip!(NamespacePair::builder().bridged().create());
+    let port = std::path::Path::new("/sys/class/net").join(pair.host_interface().unwrap());
+    assert!(port.join("master").exists());
+    let nginx = or_skip!(Nginx::start_in(&pair.server));
+    for url in [nginx.url(), nginx.url_ipv6().unwrap()] {
+        pair.client.run("curl", &["-sS", "--fail", &format!("{url}/200.json")]).unwrap();
+    }
+    let address = (pair.server.ipv4(), nginx.port());
+    let stream = pair.client.inside(move || Ok(std::net::TcpStream::connect(address)?)).unwrap();
+    assert_eq!(stream.local_addr().unwrap().ip(), pair.client.ipv4());
+    drop(nginx);
+    drop(pair);
+    assert!(!port.exists());
+}
