@@ -56,20 +56,21 @@ impl<R: Record> Follow<R> {
         polled.transpose().map(Option::flatten)
     }
 
-    /// Reads everything from `start` to what is the end by then. False when `limit` was over before.
+    /// Reads everything from `start` to what is the end by then, for as long as `go_on` says so. False when it said
+    /// no before the end.
     ///
     /// # Errors
     /// A broker or a registry that is gone for good, or what `take` says.
     pub fn read_to_end(
         &mut self,
         start: StartAt,
-        limit: Duration,
+        go_on: impl FnMut() -> bool,
         mut take: impl FnMut(Received<R>) -> anyhow::Result<()>,
     ) -> anyhow::Result<bool> {
         let Self { reader, registry, decoder } = self;
         let mut outcome = Ok(());
         let whole = reader
-            .read_to_end(start, limit, |incoming| {
+            .read_to_end_while(start, go_on, |incoming| {
                 if outcome.is_ok() {
                     outcome = receive(registry, decoder, incoming)
                         .and_then(|received| received.map_or(Ok(()), &mut take));

@@ -1,9 +1,10 @@
 //! `wirecall tail`: the API events of a topic, as they come.
 
+use std::cell::Cell;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use wirecall_bus::config::RegistryConfig;
 use wirecall_bus::{BusConfig, StartAt};
@@ -151,9 +152,17 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Ok(shown)
     };
     if arguments.until_end {
-        follow.read_to_end(arguments.from, Duration::MAX, |received| {
-            show(received, &mut *writer).map(|_| ())
+        let seen = Cell::new(0);
+        let go_on = || !shutdown.is_requested() && wanted(seen.get());
+        let whole = follow.read_to_end(arguments.from, go_on, |received| {
+            seen.set(show(received, &mut *writer)?);
+            Ok(())
         })?;
+        if !whole && wanted(seen.get()) {
+            writer.finish()?;
+            // What was written must not pass for all there is.
+            return Err(anyhow!("interrupted before the end of {topic}")).exit(Exit::Io);
+        }
     } else {
         let mut shown = 0;
         while !shutdown.is_requested() && wanted(shown) {

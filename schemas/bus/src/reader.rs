@@ -162,9 +162,25 @@ impl Reader {
         &mut self,
         start: StartAt,
         limit: Duration,
+        take: impl FnMut(&Incoming<'_>),
+    ) -> Result<bool, BusError> {
+        let begin = Instant::now();
+        self.read_to_end_while(start, || begin.elapsed() < limit, take)
+    }
+
+    /// Like [`Reader::read_to_end`], for as long as `go_on` says so: asked before each record, and several times a
+    /// second when none comes. False if it said no before the end.
+    ///
+    /// # Errors
+    /// As [`Reader::poll`].
+    pub fn read_to_end_while(
+        &mut self,
+        start: StartAt,
+        mut go_on: impl FnMut() -> bool,
         mut take: impl FnMut(&Incoming<'_>),
     ) -> Result<bool, BusError> {
-        let deadline = Instant::now() + limit;
+        /// Between two questions.
+        const TURN: Duration = Duration::from_millis(100);
         let topics: BTreeSet<_> = self.partitions.iter().map(|partition| partition.topic.clone()).collect();
         for topic in topics {
             // librdkafka names only the partition whose end it met, so one topic is read at a time.
@@ -173,11 +189,10 @@ impl Reader {
             self.assign(&self.starts(&partitions, start)?)?;
             let mut open: BTreeSet<_> = partitions.iter().map(|partition| partition.partition).collect();
             while !open.is_empty() {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
+                if !go_on() {
                     return Ok(false);
                 }
-                match self.step(left)? {
+                match self.step(TURN)? {
                     Step::Record(message) => {
                         take(&Incoming::new(&message, false));
                     }
