@@ -1,1 +1,3 @@
 //! The capture agent: packets of one node in, segments out.
+
+pub mod source;

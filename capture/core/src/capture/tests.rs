@@ -1,0 +1,1 @@
+//! Whole connections through the machine.

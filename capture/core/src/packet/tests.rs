@@ -1,0 +1,1 @@
+//! Each header, and every cut of it.

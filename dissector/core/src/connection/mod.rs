@@ -1,0 +1,528 @@
+//! The life of one connection: opening, probing, dissecting or opaque, closed.
+//!
+//! ```text
+//!            probes                      withdraw
+//! opening ──────────▶ dissecting ───────────────────▶ probing again
+//!    │                    │ hand over ─▶ the next protocol, else probing again (tunnel), else opaque
+//!    └─▶ opaque ─▶ probing again where the talk turns, if the connection was joined late or lost bytes
+//! ```
+//!
+//! Every change of state either uses up a budget ([`Limits::hand_overs`], [`Limits::reprobes`]) or strikes a protocol
+//! from the list, so that no peer can keep a connection changing.
+
+mod record;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use wirecall_schemas::{Call, ChunkCause, Direction, Timestamp, Totals, Transport};
+
+use crate::limits::{Counter, Limits, Stats};
+use crate::output::{Facts, MarkRange, Output};
+use crate::protocol::{Certainty, HandOver, Opening, OpeningSide, Progress, Session, Start, StateError};
+use crate::registry::{Choice, ProtocolIndex, Refused, Registry};
+use crate::stream::{Front, Gap, Mark, Pushed, Stream, Streams};
+
+/// What a connection needs of its dissector while it works.
+pub(crate) struct Surroundings<'d> {
+    pub(crate) registry: &'d Registry,
+    pub(crate) limits: &'d Arc<Limits>,
+    pub(crate) queue: &'d mut VecDeque<Call>,
+    pub(crate) stats: &'d mut Stats,
+}
+
+/// One connection as one agent sees it.
+pub(crate) struct Connection {
+    facts: Facts,
+    streams: Streams,
+    state: State,
+    /// Protocols that are out of the question for the present opening.
+    refused: Refused,
+    /// Client and server are exchanged against what the agent says.
+    swapped: bool,
+    /// The start was seen.
+    opened: bool,
+    /// Bytes are missing somewhere.
+    has_gap: bool,
+    last_direction: Direction,
+    reprobes_left: u32,
+    hand_overs_left: u32,
+    seen: Seen,
+}
+
+/// What was delivered of a connection, client and server as the agent says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    client: Side,
+    server: Side,
+    first_time: Option<Timestamp>,
+    last_time: Option<Timestamp>,
+    marks: MarkRange,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Side {
+    packets: u64,
+    bytes: u64,
+}
+
+enum State {
+    Probing(Box<Probing>),
+    Dissecting { session: Box<dyn Session>, index: ProtocolIndex, trial: Option<Box<Trial>> },
+    Opaque,
+}
+
+/// An opening that is not decided.
+#[derive(Default)]
+struct Probing {
+    /// The bytes may begin anywhere in a message.
+    mid_stream: bool,
+    hand_over: Option<HandOver>,
+    /// Gaps before the first bytes; they go back to the streams when a protocol is chosen.
+    client_gap: Option<Gap>,
+    server_gap: Option<Gap>,
+}
+
+/// What is kept while a likely protocol may still withdraw.
+struct Trial {
+    streams: Streams,
+    mid_stream: bool,
+    /// Calls of the connection before the trial; one more proves the protocol.
+    emitted: i64,
+}
+
+impl Connection {
+    pub(crate) fn new(facts: Facts, limits: &Limits) -> Self {
+        let stream =
+            || if facts.transport == Transport::Udp { Stream::of_datagrams() } else { Stream::new() };
+        Self {
+            streams: Streams { client: stream(), server: stream() },
+            state: State::Probing(Box::new(Probing { mid_stream: facts.mid_stream, ..Probing::default() })),
+            refused: Refused::default(),
+            swapped: false,
+            opened: false,
+            has_gap: false,
+            last_direction: Direction::Unknown,
+            reprobes_left: limits.reprobes,
+            hand_overs_left: limits.hand_overs,
+            seen: Seen::default(),
+            facts,
+        }
+    }
+
+    /// The agent stated the connection's start: both streams begin at offset 0.
+    pub(crate) fn start(&mut self, mid_stream: bool, mark: Mark) {
+        if self.streams.client.is_started() || self.streams.server.is_started() {
+            // A record delivered twice, or a log whose beginning is gone: the streams have begun already.
+            return;
+        }
+        self.opened = !mid_stream;
+        self.facts.mid_stream = mid_stream;
+        if let State::Probing(probing) = &mut self.state {
+            probing.mid_stream = mid_stream;
+        }
+        self.streams.client.start_at(0);
+        self.streams.server.start_at(0);
+        self.saw(mark);
+    }
+
+    /// The client as the agent says.
+    pub(crate) const fn agent_client(&self) -> wirecall_schemas::Endpoint {
+        if self.swapped { self.facts.server } else { self.facts.client }
+    }
+
+    /// A time at which something of the connection was seen.
+    pub(crate) fn saw(&mut self, mark: Mark) {
+        self.seen.marks.cover(mark);
+        self.seen.first_time = Some(self.seen.first_time.map_or(mark.time, |time| time.min(mark.time)));
+        self.seen.last_time = Some(self.seen.last_time.map_or(mark.time, |time| time.max(mark.time)));
+    }
+
+    /// Delivers bytes of one direction (the agent's) and works on them.
+    pub(crate) fn push(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: Bytes,
+        pinned: usize,
+        marks: &[(usize, Mark)],
+        around: &mut Surroundings<'_>,
+    ) {
+        self.turn(direction, around.limits);
+        let full = bytes.len();
+        let facing = self.facing(direction);
+        let trial =
+            self.trial_stream(facing).map(|stream| stream.push_marked(offset, bytes.clone(), pinned, marks));
+        let pushed = self.streams.of(facing).push_marked(offset, bytes, pinned, marks);
+        debug_assert!(trial.is_none_or(|trial| trial == pushed), "both copies see the same bytes");
+        let fresh = full - pushed.duplicate;
+        let side = if direction == Direction::ServerToClient {
+            &mut self.seen.server
+        } else {
+            &mut self.seen.client
+        };
+        side.packets += marks.len() as u64;
+        side.bytes += fresh as u64;
+        self.facts.one_sided = self.seen.client.bytes == 0 || self.seen.server.bytes == 0;
+        around.stats.add(Counter::BytesDelivered, fresh as u64);
+        around.stats.add(Counter::BytesDuplicate, pushed.duplicate as u64);
+        self.note_hole(pushed, around);
+        for (_, mark) in marks {
+            self.saw(*mark);
+        }
+        self.drive(facing, around);
+    }
+
+    /// Delivers a gap of one direction (the agent's) and works on it.
+    pub(crate) fn push_gap(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        length: u64,
+        cause: ChunkCause,
+        mark: Mark,
+        around: &mut Surroundings<'_>,
+    ) {
+        let facing = self.facing(direction);
+        if let Some(stream) = self.trial_stream(facing) {
+            stream.push_gap(offset, length, cause, mark);
+        }
+        let pushed = self.streams.of(facing).push_gap(offset, length, cause, mark);
+        around.stats.add(Counter::GapBytes, length);
+        self.has_gap = true;
+        self.note_hole(pushed, around);
+        self.saw(mark);
+        self.drive(facing, around);
+    }
+
+    /// Ends the connection: what is open is emitted, and the record of the connection if it is wanted.
+    pub(crate) fn close(
+        &mut self,
+        reason: ChunkCause,
+        totals: Option<Totals>,
+        wants_record: impl FnOnce(bool) -> bool,
+        around: &mut Surroundings<'_>,
+    ) {
+        self.streams.client.finish();
+        self.streams.server.finish();
+        self.drive(Direction::Unknown, around);
+        if let State::Dissecting { session, .. } = &mut self.state {
+            let mut output = Output::new(&mut self.facts, around.queue, around.stats);
+            session.close(record::cause(reason), &mut self.streams, &mut output);
+        }
+        let dissected = self.facts.next_index > 0;
+        if wants_record(dissected) {
+            self.emit_record(reason, totals, around);
+        }
+    }
+
+    /// Saves the session and goes on with the restored one, if it can be saved: what a checkpoint does.
+    pub(crate) fn restore_session(
+        &mut self,
+        registry: &Registry,
+        limits: &Arc<Limits>,
+    ) -> Result<(), StateError> {
+        if let State::Dissecting { session, index, .. } = &mut self.state
+            && let (Some(state), Some(protocol)) = (session.save(), registry.protocol(*index))
+        {
+            *session = protocol.restore(&state, limits)?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of buffers after a record.
+    pub(crate) fn settle(&mut self) {
+        self.streams.client.settle();
+        self.streams.server.settle();
+    }
+
+    /// Bytes held, as far as peers can make them grow.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let state = match &self.state {
+            State::Dissecting { session, trial, .. } => {
+                // The trial shares its buffers with the streams, except for what they have consumed.
+                let kept = trial.as_ref().map_or(0, |trial| trial.streams.held_bytes());
+                session.held_bytes() + kept.saturating_sub(self.streams.held_bytes())
+            }
+            State::Probing(_) | State::Opaque => 0,
+        };
+        self.streams.held_bytes() + state
+    }
+
+    /// Offsets after the last byte of the client's and the server's stream, as the agent says.
+    pub(crate) const fn end_positions(&self) -> (u64, u64) {
+        let (client, server) = (self.streams.client.end_position(), self.streams.server.end_position());
+        if self.swapped { (server, client) } else { (client, server) }
+    }
+
+    /// The direction as the session sees it.
+    const fn facing(&self, direction: Direction) -> Direction {
+        if self.swapped { direction.reverse() } else { direction }
+    }
+
+    fn note_hole(&mut self, pushed: Pushed, around: &mut Surroundings<'_>) {
+        if pushed.hole > 0 {
+            self.has_gap = true;
+            around.stats.add(Counter::HoleBytes, pushed.hole);
+        }
+    }
+
+    /// Where the talk turns around, a message probably begins: the moment to look again at an opaque connection of
+    /// which the beginning, or something since, was not seen. Each datagram is such a moment.
+    fn turn(&mut self, direction: Direction, limits: &Limits) {
+        let turned = direction != self.last_direction;
+        self.last_direction = direction;
+        let datagrams = self.facts.transport == Transport::Udp;
+        let unknown = self.facts.mid_stream || self.has_gap || datagrams;
+        if matches!(self.state, State::Opaque) && (turned || datagrams) && unknown && self.reprobes_left > 0 {
+            self.reprobes_left = self.reprobes_left.saturating_sub(1).min(limits.reprobes);
+            self.refused = Refused::default();
+            self.state = State::Probing(Box::new(Probing { mid_stream: !datagrams, ..Probing::default() }));
+        }
+    }
+
+    fn trial_stream(&mut self, facing: Direction) -> Option<&mut Stream> {
+        match &mut self.state {
+            State::Dissecting { trial: Some(trial), .. } => Some(trial.streams.of(facing)),
+            _ => None,
+        }
+    }
+
+    /// Works until more bytes are needed. An unknown direction means both.
+    fn drive(&mut self, mut facing: Direction, around: &mut Surroundings<'_>) {
+        loop {
+            match &self.state {
+                State::Opaque => return self.pass_over(around),
+                State::Probing(_) => {
+                    if !self.probe(around) {
+                        return;
+                    }
+                    facing = Direction::Unknown;
+                }
+                State::Dissecting { .. } => match self.dissect(facing, around) {
+                    Progress::Continue => return,
+                    Progress::Withdraw => self.withdraw(around),
+                    Progress::HandOver(hand_over) => self.hand_over(*hand_over, around),
+                },
+            }
+        }
+    }
+
+    /// Reads past bytes that no protocol wants.
+    fn pass_over(&mut self, around: &mut Surroundings<'_>) {
+        let dropped = self.streams.client.clear() + self.streams.server.clear();
+        around.stats.add(Counter::OpaqueBytes, dropped as u64);
+    }
+}
+
+/// Probing.
+impl Connection {
+    /// Asks the probes; true when the state changed.
+    fn probe(&mut self, around: &mut Surroundings<'_>) -> bool {
+        let State::Probing(probing) = &mut self.state else { return false };
+        step_over_gaps(&mut self.streams.client, &mut probing.client_gap);
+        step_over_gaps(&mut self.streams.server, &mut probing.server_gap);
+        let held = self.streams.client.held_bytes().max(self.streams.server.held_bytes());
+        let window = around.limits.probe_bytes;
+        let last_chance = held > around.limits.trial_bytes || self.streams.client.is_ended();
+        let opening = Opening {
+            transport: self.facts.transport,
+            client: opening_side(&mut self.streams.client, window, last_chance),
+            server: opening_side(&mut self.streams.server, window, last_chance),
+            mid_stream: probing.mid_stream || probing.client_gap.is_some() || probing.server_gap.is_some(),
+        };
+        let mid_stream = opening.mid_stream;
+        let ports = [self.facts.server.port, self.facts.client.port];
+        let swap_allowed = self.facts.orientation_guessed;
+        match around.registry.choose(&opening, ports, swap_allowed, &mut self.refused) {
+            Choice::NotYet => false,
+            Choice::None => {
+                self.become_opaque(around);
+                true
+            }
+            Choice::Chosen { index, swapped, certainty } => {
+                self.begin(index, swapped, certainty, mid_stream, around);
+                true
+            }
+        }
+    }
+
+    /// Starts the session of a chosen protocol.
+    fn begin(
+        &mut self,
+        index: ProtocolIndex,
+        swapped: bool,
+        certainty: Certainty,
+        mid_stream: bool,
+        around: &Surroundings<'_>,
+    ) {
+        let mut hand_over = None;
+        if let State::Probing(probing) = &mut self.state {
+            hand_over = probing.hand_over.take();
+            for (stream, gap) in [
+                (&mut self.streams.client, probing.client_gap.take()),
+                (&mut self.streams.server, probing.server_gap.take()),
+            ] {
+                if let Some(gap) = gap {
+                    stream.restore_gap(gap);
+                }
+            }
+        }
+        if swapped {
+            self.swap();
+        }
+        let trial = (certainty == Certainty::Likely).then(|| {
+            Box::new(Trial { streams: self.streams.clone(), mid_stream, emitted: self.facts.next_index })
+        });
+        self.start_session(index, mid_stream, hand_over, trial, around);
+    }
+
+    fn start_session(
+        &mut self,
+        index: ProtocolIndex,
+        mid_stream: bool,
+        hand_over: Option<HandOver>,
+        trial: Option<Box<Trial>>,
+        around: &Surroundings<'_>,
+    ) {
+        let Some(protocol) = around.registry.protocol(index) else { return };
+        self.facts.parser = ByteString::from_static(protocol.name());
+        self.facts.parser_version = protocol.version();
+        let start = Start { limits: around.limits, transport: self.facts.transport, mid_stream, hand_over };
+        self.state = State::Dissecting { session: protocol.session(start), index, trial };
+    }
+
+    fn swap(&mut self) {
+        self.swapped = !self.swapped;
+        std::mem::swap(&mut self.facts.client, &mut self.facts.server);
+        std::mem::swap(&mut self.streams.client, &mut self.streams.server);
+    }
+
+    fn become_opaque(&mut self, around: &mut Surroundings<'_>) {
+        if let State::Probing(probing) = &mut self.state
+            && let Some(open_call) = probing.hand_over.take().and_then(|hand_over| hand_over.open_call)
+        {
+            Output::new(&mut self.facts, around.queue, around.stats).call(*open_call);
+        }
+        around.stats.add(Counter::ConnectionsOpaque, 1);
+        self.state = State::Opaque;
+    }
+}
+
+/// Dissecting.
+impl Connection {
+    /// Lets the session work on what is there.
+    fn dissect(&mut self, facing: Direction, around: &mut Surroundings<'_>) -> Progress {
+        let both = [Direction::ClientToServer, Direction::ServerToClient];
+        let directions = if facing == Direction::Unknown { &both[..] } else { std::slice::from_ref(&facing) };
+        for &direction in directions {
+            let progress = self.advance(direction, around);
+            if !matches!(progress, Progress::Continue) {
+                return progress;
+            }
+            if self.shed(direction, around) {
+                let progress = self.advance(direction, around);
+                if !matches!(progress, Progress::Continue) {
+                    return progress;
+                }
+            }
+        }
+        self.end_trial(around.limits);
+        Progress::Continue
+    }
+
+    fn advance(&mut self, direction: Direction, around: &mut Surroundings<'_>) -> Progress {
+        let State::Dissecting { session, .. } = &mut self.state else { return Progress::Continue };
+        let stream = self.streams.of(direction);
+        if !stream.is_ready() {
+            return Progress::Continue;
+        }
+        stream.set_wanted(0);
+        let mut output = Output::new(&mut self.facts, around.queue, around.stats);
+        session.advance(direction, &mut self.streams, &mut output)
+    }
+
+    /// A stream that its session does not read is bounded: the oldest half becomes a gap. True when it did.
+    fn shed(&mut self, direction: Direction, around: &mut Surroundings<'_>) -> bool {
+        let most = around.limits.stream_bytes;
+        let stream = self.streams.of(direction);
+        if stream.held_bytes() <= most {
+            return false;
+        }
+        let shed = stream.shed(most / 2);
+        around.stats.add(Counter::StreamBytesShed, shed as u64);
+        self.has_gap = true;
+        true
+    }
+
+    fn end_trial(&mut self, limits: &Limits) {
+        if let State::Dissecting { trial, .. } = &mut self.state {
+            let emitted = self.facts.next_index;
+            let over =
+                |trial: &Trial| trial.emitted < emitted || trial.streams.held_bytes() > limits.trial_bytes;
+            if trial.as_deref().is_some_and(over) {
+                *trial = None;
+            }
+        }
+    }
+
+    /// A protocol took its yes back: the others get the same bytes.
+    fn withdraw(&mut self, around: &mut Surroundings<'_>) {
+        around.stats.add(Counter::ProtocolsWithdrawn, 1);
+        self.facts.parser = ByteString::new();
+        self.facts.parser_version = 0;
+        let emitted = self.facts.next_index;
+        if let State::Dissecting { index, trial, .. } = std::mem::replace(&mut self.state, State::Opaque) {
+            self.refused.add(index);
+            let mut mid_stream = true;
+            if let Some(trial) = trial.filter(|trial| trial.emitted == emitted) {
+                mid_stream = trial.mid_stream;
+                let ended = self.streams.client.is_ended();
+                self.streams = trial.streams;
+                if ended {
+                    self.streams.client.finish();
+                    self.streams.server.finish();
+                }
+            }
+            self.state = State::Probing(Box::new(Probing { mid_stream, ..Probing::default() }));
+        }
+    }
+
+    /// The conversation goes on in another protocol.
+    fn hand_over(&mut self, hand_over: HandOver, around: &mut Surroundings<'_>) {
+        let accepting = around.registry.accepting(&hand_over.to, self.facts.transport);
+        let tunnel = &*hand_over.to == "tunnel";
+        self.refused = Refused::default();
+        self.state = State::Probing(Box::new(Probing { hand_over: Some(hand_over), ..Probing::default() }));
+        if self.hand_overs_left == 0 {
+            around.stats.add(Counter::HandOversRefused, 1);
+            return self.become_opaque(around);
+        }
+        self.hand_overs_left -= 1;
+        around.stats.add(Counter::ProtocolsHandedOver, 1);
+        match accepting {
+            Some(index) => self.begin(index, false, Certainty::Certain, false, around),
+            None if tunnel => {}
+            None => self.become_opaque(around),
+        }
+    }
+}
+
+fn step_over_gaps(stream: &mut Stream, gap: &mut Option<Gap>) {
+    while let Front::Gap(_) = stream.front() {
+        let Some(next) = stream.skip_gap() else { return };
+        match gap {
+            Some(gap) => gap.length = gap.length.saturating_add(next.length),
+            None => *gap = Some(next),
+        }
+    }
+}
+
+fn opening_side(stream: &mut Stream, window: usize, last_chance: bool) -> OpeningSide<'_> {
+    let cut = stream.is_cut() && stream.available() > 0;
+    let data = stream.contiguous(window);
+    let data = data.get(..window).unwrap_or(data);
+    OpeningSide { is_final: last_chance || cut || data.len() >= window, data }
+}
