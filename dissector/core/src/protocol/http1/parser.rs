@@ -1,0 +1,530 @@
+//! Reads the messages of one direction: where each starts, its head, its body, its end, and what gaps do to all that.
+//!
+//! The reader pulls from the stream and keeps its place in a small state, so no byte is looked at twice however the
+//! bytes arrive. Heads wait in the stream until they are whole; bodies move on piece by piece.
+
+use memchr::{memchr, memrchr};
+
+use super::chunked::Chunked;
+use super::findings::Rule;
+use super::framing::Framing;
+use super::head::{HeadScan, Side, is_empty_line, parse_head};
+use super::incoming::Incoming;
+use super::limits::{OVERFLOW_LINE_BYTES, SEARCH_LINE_BYTES};
+use super::message::{Head, is_framing_field, trim_blanks};
+use super::resync;
+use crate::limits::{Counter, Limits};
+use crate::output::Output;
+use crate::stream::{Found, Front, Stream};
+
+/// Bytes that are merged at a time while a head is searched for its end: a body that follows stays in its pieces.
+const MERGE_STEP: usize = 4 * 1024;
+
+/// What reading came to.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Nothing more can be read now.
+    Wait,
+    /// A head; [`Reader::begin`] says how to go on.
+    Head(Box<Incoming>),
+    /// A head that a gap cuts: what is known of it. The place in the sequence of messages is lost.
+    CutHead(Option<Box<Incoming>>),
+    /// What stands where a message should start is none. Nothing was consumed.
+    NotHttp,
+    /// The message ended.
+    End,
+    /// The end of the message cannot be found. `lost` is true when further messages may be missing too.
+    Broken {
+        /// Bytes are missing.
+        lost: bool,
+    },
+    /// Bytes are missing between messages: any number of messages may be.
+    Lost,
+}
+
+/// The place of one direction.
+#[derive(Debug)]
+pub(super) struct Reader {
+    side: Side,
+    state: State,
+    scan: HeadScan,
+    /// The next message is found by a search.
+    searched: bool,
+    /// Line feeds skipped before the message.
+    empty_lines: u64,
+    /// A broken rule to report with the next message.
+    pending: Option<Rule>,
+    /// Heads read so far.
+    heads: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Between messages.
+    Start,
+    /// At the first byte of a head.
+    Head,
+    /// A head over the limit, its end not found yet.
+    Overflow(Box<Overflow>),
+    /// A head was handed out.
+    Decide,
+    Length(u64),
+    Chunked(Chunked),
+    Close,
+    /// Looking for a start line; true when the front is known to be the start of a line.
+    Search(bool),
+    /// At a start line that a search found.
+    Trial,
+    /// What follows is not HTTP.
+    Stopped,
+}
+
+#[derive(Debug)]
+struct Overflow {
+    message: Box<Incoming>,
+    line: Vec<u8>,
+    /// The line does not count: it is over its limit, or its start is missing.
+    ignored: bool,
+}
+
+enum Scan {
+    Found(usize),
+    Limit,
+    More,
+}
+
+impl Reader {
+    /// A reader at the start of a message, or anywhere when the stream was joined late.
+    pub(super) fn new(side: Side, mid_stream: bool) -> Self {
+        Self {
+            side,
+            state: if mid_stream { State::Search(false) } else { State::Start },
+            scan: HeadScan::default(),
+            searched: false,
+            empty_lines: 0,
+            pending: None,
+            heads: 0,
+        }
+    }
+
+    /// True between messages, when nothing of the next one was seen.
+    pub(super) const fn is_between(&self) -> bool {
+        matches!(self.state, State::Start)
+    }
+
+    /// True while the body of a message is read.
+    pub(super) const fn is_in_body(&self) -> bool {
+        matches!(self.state, State::Length(_) | State::Chunked(_) | State::Close)
+    }
+
+    /// Heads read so far.
+    pub(super) const fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// True when a search is under way.
+    pub(super) const fn is_searching(&self) -> bool {
+        matches!(self.state, State::Search(_) | State::Trial)
+    }
+
+    /// Bytes of memory held.
+    pub(super) fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Overflow(overflow) => overflow.message.held_bytes() + overflow.line.capacity(),
+            _ => 0,
+        }
+    }
+
+    /// Says how the body of the message that was handed out ends. True when the message has ended already.
+    pub(super) fn begin(&mut self, framing: Framing) -> bool {
+        self.state = match framing {
+            Framing::None | Framing::Length(0) => State::Start,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Chunked(Chunked::default()),
+            Framing::Close => State::Close,
+            Framing::Tunnel => State::Stopped,
+            Framing::Unknown => {
+                self.searched = true;
+                State::Search(true)
+            }
+        };
+        self.is_between()
+    }
+
+    /// Ends the body at once: it turned out to have none.
+    pub(super) fn end_body(&mut self) {
+        self.state = State::Start;
+    }
+
+    /// Skips to the next plausible start line, and reports `rule` with it.
+    pub(super) fn search(&mut self, rule: Rule) {
+        self.pending = Some(rule);
+        self.searched = true;
+        self.state = State::Search(true);
+    }
+
+    /// Reads on. `message` is the one whose body is read.
+    pub(super) fn next(
+        &mut self,
+        stream: &mut Stream,
+        message: Option<&mut Incoming>,
+        limits: &Limits,
+        output: &mut Output<'_>,
+    ) -> Event {
+        match &mut self.state {
+            State::Start => self.start(stream, limits, output),
+            State::Head => self.head(stream, limits, output),
+            State::Overflow(_) => self.overflow(stream),
+            State::Search(_) => self.search_on(stream, limits, output),
+            State::Trial => self.trial(stream, limits, output),
+            State::Decide | State::Stopped => Event::Wait,
+            State::Length(_) | State::Chunked(_) | State::Close => match message {
+                Some(message) => self.body(stream, message, limits),
+                None => self.broken(false),
+            },
+        }
+    }
+
+    fn start(&mut self, stream: &mut Stream, limits: &Limits, output: &mut Output<'_>) -> Event {
+        loop {
+            match stream.front() {
+                Front::Data(piece) => {
+                    let count = piece.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+                    self.empty_lines += memchr::memchr_iter(b'\n', &piece[..count]).count() as u64;
+                    if count < piece.len() {
+                        stream.consume(count);
+                        self.scan = HeadScan::default();
+                        self.state = State::Head;
+                        return self.head(stream, limits, output);
+                    }
+                    stream.consume(count);
+                }
+                Front::Gap(_) => {
+                    stream.skip_gap();
+                    return self.lost();
+                }
+                Front::End | Front::Empty => return Event::Wait,
+            }
+        }
+    }
+
+    fn head(&mut self, stream: &mut Stream, limits: &Limits, output: &mut Output<'_>) -> Event {
+        match self.scan_head(stream, limits.head_bytes) {
+            Scan::Found(length) => {
+                let piece = stream.contiguous(length);
+                match parse_head(&piece[..length.min(piece.len())], self.side, limits) {
+                    Some(head) => self.hand_out(head, length, stream, output),
+                    None => Event::NotHttp,
+                }
+            }
+            Scan::Limit => self.begin_overflow(stream, limits, output),
+            Scan::More => {
+                let (side, cut) = (self.side, stream.is_cut() && !stream.is_ended());
+                if !resync::could_start(stream.contiguous(1), side) {
+                    return Event::NotHttp;
+                }
+                if cut { self.cut_head(stream, limits) } else { Event::Wait }
+            }
+        }
+    }
+
+    /// Looks for the end of the head at the front.
+    fn scan_head(&mut self, stream: &mut Stream, limit: usize) -> Scan {
+        let available = stream.available();
+        // The first piece as it is; later ones are merged to it step by step.
+        let mut want = 1;
+        loop {
+            let piece = stream.contiguous(want);
+            let within = &piece[..piece.len().min(limit)];
+            if let Some(length) = self.scan.find_end(within) {
+                return Scan::Found(length);
+            }
+            if within.len() >= limit {
+                return Scan::Limit;
+            }
+            if within.len() >= available {
+                return Scan::More;
+            }
+            want = (within.len() + MERGE_STEP).min(available);
+        }
+    }
+
+    /// Consumes a head and hands it out.
+    fn hand_out(
+        &mut self,
+        head: Head,
+        length: usize,
+        stream: &mut Stream,
+        output: &mut Output<'_>,
+    ) -> Event {
+        let message = self.message(head, length, stream);
+        if message.resynchronised {
+            output.count(Counter::Resynchronisations, 1);
+        }
+        self.state = State::Decide;
+        Event::Head(Box::new(message))
+    }
+
+    fn message(&mut self, head: Head, length: usize, stream: &mut Stream) -> Incoming {
+        let (start, first) = (stream.position(), stream.mark());
+        stream.consume(length);
+        let mut message = Incoming::new(head, start, first, stream);
+        message.resynchronised = std::mem::take(&mut self.searched);
+        if std::mem::take(&mut self.empty_lines) > 1 {
+            message.head.findings.add(Rule::LeadingEmptyLines);
+        }
+        if let Some(rule) = self.pending.take() {
+            message.head.findings.add(rule);
+        }
+        self.heads += 1;
+        message
+    }
+
+    /// What is known of a head that breaks off: at a gap, or where the stream ends.
+    fn cut_head(&mut self, stream: &mut Stream, limits: &Limits) -> Event {
+        let message = self.partial(stream, limits);
+        let gap = stream.skip_gap();
+        let message = message.map(|mut message| {
+            message.headers_affected = true;
+            message.gap_bytes = gap.map_or(0, |gap| gap.length);
+            message.abandon();
+            message
+        });
+        self.lost();
+        Event::CutHead(message)
+    }
+
+    /// Consumes the beginning of a head; none when it does not tell even the first word of a start line.
+    fn partial(&mut self, stream: &mut Stream, limits: &Limits) -> Option<Box<Incoming>> {
+        let available = stream.available().min(limits.head_bytes);
+        let piece = stream.contiguous(available);
+        let bytes = &piece[..available.min(piece.len())];
+        let head = parse_head(bytes, self.side, limits).filter(|head| {
+            head.request_line().is_none_or(|line| resync::is_plausible_method(line.method.as_bytes()))
+        });
+        let Some(head) = head else {
+            stream.consume(available);
+            return None;
+        };
+        Some(Box::new(self.message(head, available, stream)))
+    }
+
+    /// Ends the stream inside a head: what is known of it.
+    pub(super) fn finish_head(&mut self, stream: &mut Stream, limits: &Limits) -> Option<Box<Incoming>> {
+        let state = std::mem::replace(&mut self.state, State::Stopped);
+        let message = match state {
+            State::Head => self.partial(stream, limits),
+            State::Overflow(overflow) => Some(overflow.message),
+            _ => None,
+        };
+        message.map(|mut message| {
+            message.head.findings.add(Rule::IncompleteHead);
+            message.abandon();
+            message
+        })
+    }
+
+    /// A head over the limit: its first bytes are kept, the rest is read for framing fields alone.
+    fn begin_overflow(&mut self, stream: &mut Stream, limits: &Limits, output: &mut Output<'_>) -> Event {
+        output.count(Counter::HeadsLimited, 1);
+        let piece = stream.contiguous(limits.head_bytes);
+        let bytes = &piece[..limits.head_bytes.min(piece.len())];
+        let lines = memrchr(b'\n', bytes).map_or(bytes.len(), |last| last + 1);
+        let ignored = memchr(b'\n', bytes).is_none();
+        let Some(mut head) = parse_head(&bytes[..lines], self.side, limits) else { return Event::NotHttp };
+        head.findings.add(Rule::HeadTooLarge);
+        let message = Box::new(self.message(head, lines, stream));
+        self.state = State::Overflow(Box::new(Overflow { message, line: Vec::new(), ignored }));
+        self.overflow(stream)
+    }
+
+    fn overflow(&mut self, stream: &mut Stream) -> Event {
+        let State::Overflow(overflow) = &mut self.state else { return Event::Wait };
+        while let Front::Data(piece) = stream.front() {
+            let end = memchr(b'\n', piece);
+            let part = &piece[..end.unwrap_or(piece.len())];
+            let consumed = part.len() + usize::from(end.is_some());
+            overflow.add(part);
+            let ended = end.is_some() && overflow.end_line();
+            stream.consume(consumed);
+            if ended {
+                let State::Overflow(overflow) = std::mem::replace(&mut self.state, State::Decide) else {
+                    return Event::Wait;
+                };
+                let mut message = overflow.message;
+                message.note_progress(stream);
+                return Event::Head(message);
+            }
+        }
+        let Some(gap) = stream.skip_gap() else { return Event::Wait };
+        let State::Overflow(overflow) = std::mem::replace(&mut self.state, State::Start) else {
+            return Event::Wait;
+        };
+        self.lost();
+        let mut message = overflow.message;
+        message.headers_affected = true;
+        message.gap_bytes = gap.length;
+        message.abandon();
+        Event::CutHead(Some(message))
+    }
+
+    fn body(&mut self, stream: &mut Stream, message: &mut Incoming, limits: &Limits) -> Event {
+        let event = match &mut self.state {
+            State::Length(left) => length_body(left, stream, message, limits),
+            State::Chunked(chunked) => chunked.read(stream, message, limits),
+            _ => close_body(stream, message, limits),
+        };
+        message.note_progress(stream);
+        match event {
+            Event::End => {
+                self.state = State::Start;
+                Event::End
+            }
+            Event::Broken { lost } => {
+                message.abandon();
+                self.broken(lost)
+            }
+            // The end of the message lay in a gap that went further.
+            Event::Lost => self.lost(),
+            event => event,
+        }
+    }
+
+    fn broken(&mut self, lost: bool) -> Event {
+        self.searched = true;
+        self.state = State::Search(false);
+        Event::Broken { lost }
+    }
+
+    fn lost(&mut self) -> Event {
+        self.searched = true;
+        self.empty_lines = 0;
+        self.state = State::Search(false);
+        Event::Lost
+    }
+
+    /// Reads line after line until one holds a start line.
+    fn search_on(&mut self, stream: &mut Stream, limits: &Limits, output: &mut Output<'_>) -> Event {
+        let State::Search(line_start_known) = &mut self.state else { return Event::Wait };
+        loop {
+            if matches!(stream.front(), Front::Gap(_)) {
+                stream.skip_gap();
+                return self.lost();
+            }
+            match stream.find(b"\n", SEARCH_LINE_BYTES) {
+                Found::At(end) => {
+                    let line = &stream.contiguous(end + 1)[..end];
+                    let start = resync::find_start(line, self.side, *line_start_known);
+                    let skipped = stream.consume(start.unwrap_or(end + 1));
+                    *line_start_known = true;
+                    self.searched |= skipped > 0;
+                    output.count(Counter::BytesSkipped, skipped as u64);
+                    if start.is_some() {
+                        self.scan = HeadScan::default();
+                        self.state = State::Trial;
+                        return self.trial(stream, limits, output);
+                    }
+                }
+                Found::Limit => {
+                    let skipped = stream.consume(SEARCH_LINE_BYTES / 2);
+                    *line_start_known = false;
+                    self.searched = true;
+                    output.count(Counter::BytesSkipped, skipped as u64);
+                }
+                Found::NotYet if stream.is_cut() && stream.available() > 0 => {
+                    let skipped = stream.consume(stream.available());
+                    *line_start_known = false;
+                    self.searched = true;
+                    output.count(Counter::BytesSkipped, skipped as u64);
+                }
+                Found::NotYet => return Event::Wait,
+            }
+        }
+    }
+
+    /// Believes a start line only when a whole head without a malformed line follows it.
+    fn trial(&mut self, stream: &mut Stream, limits: &Limits, output: &mut Output<'_>) -> Event {
+        let rejected = match self.scan_head(stream, limits.head_bytes) {
+            Scan::Found(length) => {
+                let piece = stream.contiguous(length);
+                let bytes = &piece[..length.min(piece.len())];
+                match parse_head(bytes, self.side, limits) {
+                    Some(head) if head.first_malformed.is_none() => {
+                        return self.hand_out(head, length, stream, output);
+                    }
+                    // The search goes on at the line that failed, so that the same lines are not tried again.
+                    Some(head) => head.first_malformed.unwrap_or(length),
+                    None => memchr(b'\n', bytes).map_or(length, |end| end + 1),
+                }
+            }
+            Scan::Limit => limits.head_bytes,
+            Scan::More if stream.is_cut() => stream.available(),
+            Scan::More => return Event::Wait,
+        };
+        let skipped = stream.consume(rejected.max(1));
+        output.count(Counter::BytesSkipped, skipped as u64);
+        self.searched = true;
+        self.state = State::Search(true);
+        self.search_on(stream, limits, output)
+    }
+}
+
+impl Overflow {
+    /// Adds to the current line.
+    fn add(&mut self, part: &[u8]) {
+        let room = OVERFLOW_LINE_BYTES - self.line.len();
+        self.ignored |= part.len() > room;
+        self.line.extend_from_slice(&part[..part.len().min(room)]);
+    }
+
+    /// Ends the current line; true when it was the empty one.
+    fn end_line(&mut self) -> bool {
+        let ignored = std::mem::take(&mut self.ignored);
+        let line = std::mem::take(&mut self.line);
+        if ignored {
+            return false;
+        }
+        if is_empty_line(&line) {
+            return true;
+        }
+        if let Some(colon) = memchr(b':', &line) {
+            let name = trim_blanks(&line[..colon]);
+            let value = trim_blanks(line[colon + 1..].trim_ascii_end());
+            if is_framing_field(name) {
+                let name = String::from_utf8_lossy(name);
+                self.message.head.known.note(&name, &String::from_utf8_lossy(value).into_owned().into());
+            }
+        }
+        false
+    }
+}
+
+/// A body whose length is known: a gap inside it is a hole, and the reader stays in step.
+fn length_body(left: &mut u64, stream: &mut Stream, message: &mut Incoming, limits: &Limits) -> Event {
+    loop {
+        *left -= message.body.read(stream, *left, limits);
+        if *left == 0 {
+            message.finish(stream, true);
+            return Event::End;
+        }
+        let Some(gap) = stream.skip_gap() else { return Event::Wait };
+        let inside = gap.length.min(*left);
+        message.miss(inside, limits);
+        *left -= inside;
+        if *left == 0 {
+            message.finish(stream, false);
+            return if gap.length > inside { Event::Lost } else { Event::End };
+        }
+    }
+}
+
+/// A body that the end of the connection ends.
+fn close_body(stream: &mut Stream, message: &mut Incoming, limits: &Limits) -> Event {
+    loop {
+        message.body.read(stream, u64::MAX, limits);
+        match stream.skip_gap() {
+            Some(gap) => message.miss(gap.length, limits),
+            None => return Event::Wait,
+        }
+    }
+}
