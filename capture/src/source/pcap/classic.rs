@@ -13,7 +13,7 @@ use super::{
     error::PcapError,
     window::{MAXIMUM_RECORD, Window},
 };
-use crate::source::{Interface, InterfaceId};
+use crate::source::{Interface, LinkType};
 
 /// Bytes of the file header.
 pub(super) const FILE_HEADER: usize = 24;
@@ -77,7 +77,7 @@ impl Classic {
         };
         window.consume(FILE_HEADER);
         // The upper half of the field tells the length of a frame check sequence; the core trusts the IP length.
-        let interface = Interface { name: None, link_type: (network & 0xffff) as u16 };
+        let interface = Interface { name: None, link_type: LinkType(network & 0xffff) };
         let classic = Self {
             order,
             nanoseconds: variant.nanoseconds,
@@ -113,7 +113,7 @@ impl Classic {
             rest: 0,
             // A writer that claims a packet shorter than its captured bytes is wrong about the former.
             original_length: original.max(captured),
-            interface: InterfaceId(0),
+            interface: 0,
         }))
     }
 

@@ -29,7 +29,7 @@ use self::{
     next_generation::{NextGeneration, SECTION_HEADER},
     window::Window,
 };
-use super::{Interface, InterfaceId, RawPacket};
+use super::{Interface, LinkType, RawPacket};
 
 /// Reads the packets of one capture in bounded memory, whatever its size.
 ///
@@ -56,7 +56,7 @@ struct Record {
     captured: usize,
     rest: usize,
     original_length: u32,
-    interface: InterfaceId,
+    interface: usize,
 }
 
 impl Reader {
@@ -108,15 +108,14 @@ impl Reader {
         };
         self.failed = record.is_err();
         let Some(record) = record? else { return Ok(None) };
-        let link_type =
-            self.interfaces.get(record.interface.index()).map_or(0, |interface| interface.link_type);
+        let interface = self.interfaces.get(record.interface);
         Ok(Some(RawPacket {
             time: record.time,
-            link_type,
+            link_type: interface.map_or(LinkType(u32::MAX), |interface| interface.link_type),
             vlan: None,
             data: self.window.take(record.header, record.captured, record.rest),
             original_length: record.original_length,
-            interface: record.interface,
+            interface: interface.and_then(|interface| interface.name.as_ref()),
         }))
     }
 

@@ -18,7 +18,7 @@ use super::{
     error::{Offset, PcapError},
     window::{MAXIMUM_RECORD, Window},
 };
-use crate::source::{Interface, InterfaceId};
+use crate::source::{Interface, LinkType};
 
 /// Type of a section header; the same in both byte orders.
 pub(super) const SECTION_HEADER: u32 = 0x0a0d_0d0a;
@@ -201,7 +201,7 @@ impl NextGeneration {
             return Err(PcapError::TooManyInterfaces { at: block.at, limit: MAXIMUM_INTERFACES });
         }
         let bytes = self.hold(window, block)?;
-        let link_type = self.order.u16_at(bytes, 8);
+        let link_type = LinkType(u32::from(self.order.u16_at(bytes, 8)));
         let mut clock = Clock {
             resolution: Resolution::Microseconds,
             offset_seconds: 0,
@@ -266,13 +266,12 @@ impl NextGeneration {
         })
     }
 
-    fn clock(&self, block: Block, interface: u32) -> Result<(InterfaceId, Clock), PcapError> {
+    fn clock(&self, block: Block, interface: u32) -> Result<(usize, Clock), PcapError> {
         let index = self.section_base.saturating_add(interface as usize);
         let known = self.clocks.len() - self.section_base;
         let unknown = PcapError::UnknownInterface { at: block.at, interface, known };
         let clock = *self.clocks.get(index).ok_or(unknown)?;
-        // The table has at most MAXIMUM_INTERFACES entries.
-        Ok((InterfaceId(u32::try_from(index).unwrap_or(u32::MAX)), clock))
+        Ok((index, clock))
     }
 }
 
