@@ -104,6 +104,18 @@ check_refused() { # VALUES
   grep -qF -- "$expected" "$work/error" || { cat "$work/error" >&2; fail "$1: the message does not name $expected"; }
 }
 
+# Objects of optional APIs follow what the cluster knows.
+check_optional() {
+  local plain=$work/plain.yaml known=$work/known.yaml kind
+  render tests/values/minimal.yaml "${KUBERNETES[-1]}" "$plain"
+  "$helm" template test "$CHART" --kube-version "${KUBERNETES[-1]}" --values tests/values/minimal.yaml \
+    --api-versions monitoring.coreos.com/v1/PodMonitor --api-versions monitoring.coreos.com/v1/PrometheusRule > "$known"
+  for kind in PodMonitor PrometheusRule; do
+    must_not_hold "$plain" "^kind: $kind" "$kind in a cluster that does not know it"
+    grep -q "^kind: $kind" "$known" || fail "no $kind in a cluster that knows it"
+  done
+}
+
 helm=$(find_helm)
 programs=
 if [ "${1:-}" != --chart ]; then
@@ -119,6 +131,7 @@ fi
 
 for values in tests/values/*.yaml; do check_values "$values"; done
 for values in tests/refused/*.yaml; do check_refused "$values"; done
+check_optional
 say "refused as it should be: $(find tests/refused -name '*.yaml' | wc -l) values files"
 tests/metrics.sh
 say "ok"

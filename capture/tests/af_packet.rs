@@ -2,18 +2,23 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use wirecall_capture::source::{
-    Batch, LinkType,
+    Batch, LinkType, Packet,
     af_packet::{ANY, AfPacket, AfPacketConfig, AfPacketError, FilterRules},
 };
 use wirecall_test_support::{
@@ -39,6 +44,17 @@ struct Seen {
 }
 
 impl Seen {
+    fn new(packet: &Packet<'_>) -> Self {
+        Self {
+            link_type: packet.link_type,
+            vlan: packet.vlan,
+            interface: packet.interface.map(ToString::to_string).unwrap_or_default(),
+            time: packet.time.as_micros(),
+            original_length: packet.original_length,
+            data: packet.data.to_vec(),
+        }
+    }
+
     /// Protocol, ports and payload of an untagged Ethernet frame with a plain IP header.
     fn transport(&self) -> Option<(u8, u16, u16, &[u8])> {
         assert_eq!(self.link_type, LinkType::ETHERNET);
@@ -84,32 +100,41 @@ fn on(interface: &str) -> AfPacketConfig {
     AfPacketConfig { interface: interface.to_owned(), ring_bytes: 8 << 20, ..AfPacketConfig::default() }
 }
 
-/// Reads until the end mark, and checks that the kernel dropped nothing and that nothing was lost on the way.
-fn read_to_end(namespace: &Namespace, mut ring: AfPacket) -> Vec<Seen> {
-    inside(namespace, move || {
-        let seen = read_until(&mut ring, Seen::is_end);
-        let counts = ring.kernel_counts().unwrap();
-        assert_eq!(counts.drops, 0);
-        assert!(counts.packets >= seen.len() as u64);
-        seen
-    })
-    .join()
-    .unwrap()
+/// A ring that is being read on a thread, up to the end mark. Unread, even little traffic would use up the ring: the
+/// kernel closes a block at each timeout.
+struct Reading(thread::JoinHandle<(Vec<Seen>, AfPacket)>);
+
+impl Reading {
+    fn start(namespace: &Namespace, ring: AfPacket) -> Self {
+        Self::start_until(namespace, ring, Seen::is_end)
+    }
+
+    fn start_until(
+        namespace: &Namespace,
+        mut ring: AfPacket,
+        mut last: impl FnMut(&Seen) -> bool + Send + 'static,
+    ) -> Self {
+        Self(inside(namespace, move || {
+            let seen = read_until(&mut ring, &mut last);
+            let counts = ring.kernel_counts().unwrap();
+            assert_eq!(counts.drops, 0);
+            assert!(counts.packets >= seen.len() as u64);
+            (seen, ring)
+        }))
+    }
+
+    /// What was read, and the ring for more.
+    fn end(self) -> (Vec<Seen>, AfPacket) {
+        self.0.join().unwrap()
+    }
 }
 
-fn read_until(ring: &mut AfPacket, last: impl Fn(&Seen) -> bool) -> Vec<Seen> {
+fn read_until(ring: &mut AfPacket, last: &mut dyn FnMut(&Seen) -> bool) -> Vec<Seen> {
     let (mut seen, mut ended, deadline) = (Vec::new(), false, Instant::now() + LIMIT);
     while !ended {
         assert!(Instant::now() < deadline, "the last packet did not come; {} did", seen.len());
         ring.read_batch(Duration::from_millis(100), &mut |packet| {
-            let packet = Seen {
-                link_type: packet.link_type,
-                vlan: packet.vlan,
-                interface: packet.interface.map(ToString::to_string).unwrap_or_default(),
-                time: packet.time.as_micros(),
-                original_length: packet.original_length,
-                data: packet.data.to_vec(),
-            };
+            let packet = Seen::new(&packet);
             ended |= last(&packet);
             seen.push(packet);
         })
@@ -188,12 +213,12 @@ fn what_crosses_a_veth_is_read_whole() {
     let pair = or_skip!(NamespacePair::create());
     for address in [IpAddr::from(pair.server.ipv4()), pair.server.ipv6().into()] {
         // At the sender's end: what leaves there can still be lost in the receiver's queue.
-        let ring = open(&pair.client, on(INTERFACE)).remove(0);
+        let reading = Reading::start(&pair.client, open(&pair.client, on(INTERFACE)).remove(0));
         let _sink = sink(&pair.server, address, 700);
         echo(&pair.server, address, &[80]);
         converse(&pair.client, address, 80, 300_000);
         send_datagrams(&pair.client, SocketAddr::new(address, 700), 5_000);
-        let seen = read_to_end(&pair.client, ring);
+        let (seen, _) = reading.end();
 
         let numbers: Vec<u32> = seen
             .iter()
@@ -220,24 +245,25 @@ fn the_kernel_leaves_out_what_the_filter_excludes() {
             exclude_endpoints: vec![SocketAddr::new(address, port)],
             ..FilterRules::default()
         };
-        let mut ring =
-            open(&pair.server, AfPacketConfig { filter: exclude(9_092), ..on(INTERFACE) }).remove(0);
+        let ring = open(&pair.server, AfPacketConfig { filter: exclude(9_092), ..on(INTERFACE) }).remove(0);
+        let reading = Reading::start(&pair.server, ring);
         let _sink = sink(&pair.server, address, 700);
         echo(&pair.server, address, &[9_092, 8_080]);
         converse(&pair.client, address, 9_092, 10_000);
         converse(&pair.client, address, 8_080, 10_000);
         send_datagrams(&pair.client, SocketAddr::new(address, 700), 0);
-        let seen = read_until(&mut ring, Seen::is_end);
+        let (seen, mut ring) = reading.end();
         assert_eq!(stream_bytes(&seen, 9_092), (0, 0));
         assert_eq!(stream_bytes(&seen, 8_080), (10_000, 10_000));
 
         // Replaced while it runs.
         ring.set_filter(exclude(8_080)).unwrap();
         assert!(ring.filter_is_complete());
+        let reading = Reading::start(&pair.server, ring);
         converse(&pair.client, address, 9_092, 10_000);
         converse(&pair.client, address, 8_080, 10_000);
         send_datagrams(&pair.client, SocketAddr::new(address, 700), 0);
-        let seen = read_to_end(&pair.server, ring);
+        let (seen, _) = reading.end();
         assert_eq!(stream_bytes(&seen, 9_092), (10_000, 10_000));
         assert_eq!(stream_bytes(&seen, 8_080), (0, 0));
     }
@@ -255,15 +281,37 @@ fn every_kind_of_rule_is_a_program_that_the_kernel_accepts() {
         include_ports: vec![80, 81, 82, 700],
     };
     let ring = open(&pair.server, AfPacketConfig { filter, ..on(INTERFACE) }).remove(0);
+    let reading = Reading::start(&pair.server, ring);
     let _sink = sink(&pair.server, server, 700);
     echo(&pair.server, server, &[80, 81, 82, 83]);
     for port in [80, 81, 82, 83] {
         converse(&pair.client, server, port, 1_000);
     }
     send_datagrams(&pair.client, SocketAddr::new(server, 700), 0);
-    let seen = read_to_end(&pair.server, ring);
+    let (seen, _) = reading.end();
     let bytes = [80, 81, 82, 83].map(|port| stream_bytes(&seen, port).0);
     assert_eq!(bytes, [1_000, 0, 0, 0]);
+}
+
+/// Counts the conversations of a ring on a thread, until `done` and nothing is left; each must be whole.
+fn count_connections(mut ring: AfPacket, done: Arc<AtomicBool>) -> thread::JoinHandle<usize> {
+    thread::spawn(move || {
+        let mut bytes = HashMap::<u16, [usize; 2]>::new();
+        loop {
+            let last = done.load(Ordering::Acquire);
+            let batch = ring.read_batch(Duration::from_millis(100), &mut |packet| {
+                if let Some((6, source, destination, payload)) = Seen::new(&packet).transport() {
+                    let (client, way) = if source == 80 { (destination, 1) } else { (source, 0) };
+                    bytes.entry(client).or_default()[way] += payload.len();
+                }
+            });
+            if batch.unwrap() == Batch::Idle && last {
+                break;
+            }
+        }
+        assert!(bytes.values().all(|bytes| *bytes == [1_000, 1_000]), "{bytes:?}");
+        bytes.len()
+    })
 }
 
 #[test]
@@ -272,38 +320,14 @@ fn both_directions_of_a_connection_meet_in_one_of_several_rings() {
     let address = IpAddr::from(pair.server.ipv4());
     let rings = open(&pair.server, AfPacketConfig { rings: 2, ..on(INTERFACE) });
     assert_eq!(rings.len(), 2);
+    let done = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = rings.into_iter().map(|ring| count_connections(ring, Arc::clone(&done))).collect();
     echo(&pair.server, address, &[80]);
     for _ in 0..40 {
         converse(&pair.client, address, 80, 1_000);
     }
-    let mut connections = [0, 0];
-    for (mut ring, connections) in rings.into_iter().zip(&mut connections) {
-        let mut closed = std::collections::HashMap::<u16, [usize; 2]>::new();
-        let deadline = Instant::now() + LIMIT;
-        // Forty conversations of a thousand bytes each way are over: what is not in the ring will not come.
-        loop {
-            let outcome = ring.read_batch(Duration::from_millis(100), &mut |packet| {
-                let packet = Seen {
-                    link_type: packet.link_type,
-                    vlan: None,
-                    interface: String::new(),
-                    time: 0,
-                    original_length: 0,
-                    data: packet.data.to_vec(),
-                };
-                if let Some((6, source, destination, payload)) = packet.transport() {
-                    let (client, way) = if source == 80 { (destination, 1) } else { (source, 0) };
-                    closed.entry(client).or_default()[way] += payload.len();
-                }
-            });
-            assert!(Instant::now() < deadline);
-            if outcome.unwrap() == Batch::Idle {
-                break;
-            }
-        }
-        assert!(closed.values().all(|bytes| *bytes == [1_000, 1_000]), "{closed:?}");
-        *connections = closed.len();
-    }
+    done.store(true, Ordering::Release);
+    let connections: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
     assert_eq!(connections[0] + connections[1], 40);
     assert!(connections.iter().all(|count| *count > 0), "{connections:?}");
 }
@@ -313,10 +337,10 @@ fn a_packet_on_the_loopback_is_read_once() {
     let pair = or_skip!(NamespacePair::create());
     let address: IpAddr = "127.0.0.1".parse().unwrap();
     for interface in ["lo", ANY] {
-        let ring = open(&pair.client, on(interface)).remove(0);
+        let reading = Reading::start(&pair.client, open(&pair.client, on(interface)).remove(0));
         let _sink = sink(&pair.client, address, 700);
         send_datagrams(&pair.client, SocketAddr::new(address, 700), 100);
-        let seen = read_to_end(&pair.client, ring);
+        let (seen, _) = reading.end();
         assert_eq!(seen.iter().filter(|packet| packet.interface == "lo").count(), 101);
     }
 }
@@ -324,21 +348,16 @@ fn a_packet_on_the_loopback_is_read_once() {
 #[test]
 fn any_names_the_interface_of_each_packet() {
     let pair = or_skip!(NamespacePair::create());
-    let ring = open(&pair.server, on(ANY)).remove(0);
+    let mut ends = 0;
+    let reading = Reading::start_until(&pair.server, open(&pair.server, on(ANY)).remove(0), move |packet| {
+        ends += usize::from(packet.is_end());
+        ends == 2
+    });
     let (loopback, veth): (IpAddr, IpAddr) = ("127.0.0.1".parse().unwrap(), pair.server.ipv4().into());
     let (_one, _other) = (sink(&pair.server, loopback, 700), sink(&pair.server, veth, 700));
     send_datagrams(&pair.server, SocketAddr::new(loopback, 700), 3);
     send_datagrams(&pair.client, SocketAddr::new(veth, 700), 3);
-    let mut ring = ring;
-    let ends = std::cell::Cell::new(0);
-    let seen = inside(&pair.server, move || {
-        read_until(&mut ring, |packet| {
-            ends.set(ends.get() + usize::from(packet.is_end()));
-            ends.get() == 2
-        })
-    })
-    .join()
-    .unwrap();
+    let (seen, _) = reading.end();
     let names: std::collections::BTreeSet<_> = seen.iter().map(|packet| packet.interface.as_str()).collect();
     assert_eq!(names.into_iter().collect::<Vec<_>>(), ["lo", INTERFACE]);
 }
@@ -355,11 +374,11 @@ fn a_tag_that_the_card_took_off_is_told() {
         namespace.run("ip", &["address", "add", address, "dev", "tagged"]).unwrap();
         namespace.run("ip", &["link", "set", "tagged", "up"]).unwrap();
     }
-    let ring = open(&pair.server, on(INTERFACE)).remove(0);
+    let reading = Reading::start(&pair.server, open(&pair.server, on(INTERFACE)).remove(0));
     let address: IpAddr = "10.99.0.2".parse().unwrap();
     let _sink = sink(&pair.server, address, 700);
     send_datagrams(&pair.client, SocketAddr::new(address, 700), 3);
-    let seen = read_to_end(&pair.server, ring);
+    let (seen, _) = reading.end();
     let last = seen.iter().find(|packet| packet.is_end()).unwrap();
     assert_eq!(last.vlan, Some(5));
     assert_eq!(last.data[12..14], [8, 0]);
@@ -373,7 +392,7 @@ fn a_packet_is_cut_at_the_snapshot_length() {
     let _sink = sink(&pair.server, address, 700);
     send_datagrams(&pair.client, SocketAddr::new(address, 700), 0);
     let whole = 14 + 20 + 8 + END.len();
-    let seen = read_until(&mut ring, |packet| packet.original_length as usize == whole);
+    let seen = read_until(&mut ring, &mut |packet| packet.original_length as usize == whole);
     assert_eq!(seen.last().unwrap().data.len(), 50);
 }
 
@@ -384,13 +403,13 @@ fn capture_goes_on_after_the_interface_was_down() {
     let address = IpAddr::from(pair.server.ipv4());
     let _sink = sink(&pair.server, address, 700);
     send_datagrams(&pair.client, SocketAddr::new(address, 700), 0);
-    read_until(&mut ring, Seen::is_end);
+    read_until(&mut ring, &mut Seen::is_end);
 
     pair.server.run("ip", &["link", "set", INTERFACE, "down"]).unwrap();
     assert_eq!(ring.read_batch(Duration::from_millis(50), &mut |_| {}).unwrap(), Batch::Idle);
     pair.server.run("ip", &["link", "set", INTERFACE, "up"]).unwrap();
     send_datagrams(&pair.client, SocketAddr::new(address, 700), 0);
-    read_to_end(&pair.server, ring);
+    read_until(&mut ring, &mut Seen::is_end);
 }
 
 #[test]

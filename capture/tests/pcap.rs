@@ -7,7 +7,7 @@ use std::io::{self, Cursor, Read, Write};
 
 use common::capture_file::{ETHERNET, Order, Pcap, PcapNg};
 use wirecall_capture::source::{
-    RawPacket,
+    Packet,
     pcap::{PcapError, Reader},
 };
 
@@ -15,7 +15,7 @@ use wirecall_capture::source::{
 type Seen = (i64, &'static str, u16, u32, Vec<u8>);
 
 /// The name of the packet's interface, for names that the tests use.
-fn name(packet: &RawPacket<'_>) -> &'static str {
+fn name(packet: &Packet<'_>) -> &'static str {
     let name = packet.interface.map_or("", |name| name);
     ["", "eth0", "any"].into_iter().find(|known| *known == name).unwrap_or("another")
 }
@@ -355,4 +355,18 @@ fn more_interfaces_than_the_limit_are_refused() {
     assert!(read_whole(&file.bytes).is_empty());
     file.interface(ETHERNET, 0, &[]);
     assert!(matches!(read_bytes(&file.bytes).1, Err(PcapError::TooManyInterfaces { limit: 65_536, .. })));
+}
+
+#[test]
+fn unknown_link_types_are_an_error_only_where_there_is_no_other() {
+    let mut file = Pcap::with_header(Order::Little, 0xa1b2_c3d4, (2, 4), 65_535, 147);
+    assert!(read_whole(&file.bytes).is_empty());
+    file.packet(0, 0, b"x", 1);
+    let (seen, result) = read_bytes(&file.bytes);
+    assert_eq!(seen.len(), 1);
+    assert!(matches!(result, Err(PcapError::UnknownLinkType { link_type: 147, packets: 1, .. })));
+
+    let mut mixed = PcapNg::new(Order::Little);
+    mixed.interface(147, 0, &[]).interface(ETHERNET, 0, &[]).enhanced(0, 1, b"x", 1);
+    assert_eq!(read_whole(&mixed.bytes).len(), 1);
 }

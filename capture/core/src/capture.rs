@@ -368,8 +368,7 @@ impl Capture {
     }
 
     fn touch(&mut self, index: u32, waiting: Waiting, now: i64) {
-        self.table.touch(index, waiting, now);
-        if waiting == Waiting::Linger {
+        if self.table.touch(index, waiting, now) {
             self.next_sweep = self.next_sweep.min(now.saturating_add(self.idle_time(waiting)));
         }
     }
@@ -423,11 +422,10 @@ impl Capture {
         }
     }
 
+    /// Runs first: they were due before the holes of the same silence, so a gap that is declared now goes into a new
+    /// run, where the packet that brought the time can still fill it.
     fn run_deadlines(&mut self, now: i64) {
         let moment = self.moment();
-        while let Some((deadline, slot)) = self.output.timers.due_reorder(now) {
-            self.with_tcp(slot, moment, |tcp, context| tcp.expire(deadline, context));
-        }
         while let Some((deadline, slot)) = self.output.timers.due_run(now) {
             if let Some(tracked) = self.table.named_mut(slot) {
                 let channel = match &mut tracked.flow {
@@ -436,6 +434,9 @@ impl Capture {
                 };
                 self.output.run_is_due(channel, &mut self.stats, deadline);
             }
+        }
+        while let Some((deadline, slot)) = self.output.timers.due_reorder(now) {
+            self.with_tcp(slot, moment, |tcp, context| tcp.expire(deadline, context));
         }
     }
 

@@ -17,6 +17,11 @@ mod reassembly;
 mod segment;
 mod stats;
 
+pub mod fuzz;
+
+#[cfg(test)]
+mod testing;
+
 pub use capture::Capture;
 pub use config::{CaptureConfig, FlushConfig};
 pub use filter::{Filter, Network, NetworkError};

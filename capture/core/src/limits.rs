@@ -19,9 +19,12 @@ pub struct Limits {
     pub reorder_bytes: usize,
     /// Pieces buffered per direction: bounds the bookkeeping when a sender splits its window into single bytes.
     pub reorder_pieces: usize,
-    /// How long a hole, or bytes acknowledged but not seen, may wait. Ring buffers of several queues disorder packets
-    /// by milliseconds; a retransmission takes at least 200 ms (Linux's minimum).
+    /// How long bytes that are acknowledged but not seen may wait, and a hole in a one-sided capture. Ring buffers of
+    /// several queues disorder packets by milliseconds.
     pub reorder_time: i64,
+    /// How long a hole may wait that the receiver has not acknowledged either: the sender will fill it. The time-out
+    /// for a retransmission is at least 200 ms in Linux and doubles each time (RFC 6298); this covers five of them.
+    pub retransmission_time: i64,
     /// Silence after which a TCP connection is closed.
     pub tcp_idle_time: i64,
     /// Silence after which a connection is closed whose handshake was never completed.
@@ -52,6 +55,7 @@ impl Default for Limits {
             reorder_bytes: 1 << 20,
             reorder_pieces: 2_048,
             reorder_time: SECOND / 2,
+            retransmission_time: 10 * SECOND,
             tcp_idle_time: 3_600 * SECOND,
             handshake_time: 60 * SECOND,
             udp_idle_time: 60 * SECOND,
@@ -77,7 +81,7 @@ closed_set! {
         ReorderBytes = "reorder_bytes",
         /// [`Limits::reorder_pieces`].
         ReorderPieces = "reorder_pieces",
-        /// [`Limits::reorder_time`].
+        /// [`Limits::reorder_time`] or [`Limits::retransmission_time`].
         ReorderTime = "reorder_time",
         /// [`Limits::headers`].
         Headers = "headers",

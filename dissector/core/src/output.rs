@@ -128,7 +128,7 @@ pub struct Facts {
     /// Partition of the segment records.
     pub partition: Option<i32>,
     /// Parser that makes the calls.
-    pub parser: ByteString,
+    pub parser: &'static str,
     /// Its version.
     pub parser_version: i32,
     /// Hash of all that makes the connection's calls distinct from those of any other connection.
@@ -160,7 +160,7 @@ impl Facts {
             capture_method: CaptureMethod::Unknown,
             topic: None,
             partition: None,
-            parser: ByteString::new(),
+            parser: "",
             parser_version: 0,
             identity: Identity::default().with(connection_id.as_bytes()),
             next_index: 0,
@@ -288,7 +288,7 @@ fn provenance(facts: &Facts, marks: MarkRange) -> Provenance {
         partition: facts.partition,
         first_offset: first.and_then(|mark| mark.log_offset),
         last_offset: last.and_then(|mark| mark.log_offset),
-        parser: facts.parser.clone(),
+        parser: ByteString::from_static(facts.parser),
         parser_version: facts.parser_version,
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wirecall_schemas::Transport;
 
+use crate::protocol::http1::Http1;
 use crate::protocol::{Certainty, Opening, Protocol, Verdict};
 
 /// Most protocols of one registry: their refusals are remembered as bits of one word per connection.
@@ -48,7 +49,7 @@ pub(crate) enum Choice {
 impl Default for Registry {
     /// All protocols that are looked for unless configured otherwise.
     fn default() -> Self {
-        Self::empty()
+        Self::empty().with(Http1)
     }
 }
 
@@ -152,5 +153,87 @@ impl Registry {
 
     fn indexed(&self) -> impl Iterator<Item = (ProtocolIndex, &dyn Protocol)> + '_ {
         (0_u8..).map(ProtocolIndex).zip(self.protocols())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::OpeningSide;
+    use crate::protocol::testing::Scripted;
+
+    const LIKELY: Verdict = Verdict::Yes { swapped: false, certainty: Certainty::Likely };
+    const CERTAIN: Verdict = Verdict::Yes { swapped: false, certainty: Certainty::Certain };
+    const SWAPPED: Verdict = Verdict::Yes { swapped: true, certainty: Certainty::Certain };
+
+    fn likely(name: &'static str, ports: &'static [u16]) -> Scripted {
+        Scripted::saying(name, ports, |_| LIKELY)
+    }
+
+    fn choose(registry: &Registry, is_final: bool, swap_allowed: bool) -> Option<&'static str> {
+        let side = OpeningSide { data: b"opening", is_final };
+        let opening = Opening { transport: Transport::Tcp, client: side, server: side, mid_stream: false };
+        match registry.choose(&opening, [80, 40_000], swap_allowed, &mut Refused::default()) {
+            Choice::Chosen { index, .. } => registry.protocol(index).map(Protocol::name),
+            Choice::None => Some("none"),
+            Choice::NotYet => None,
+        }
+    }
+
+    #[test]
+    fn a_certain_yes_wins_at_once() {
+        let registry = Registry::empty()
+            .with(likely("likely", &[80]))
+            .with(Scripted::saying("waits", &[], |_| Verdict::NotYet))
+            .with(Scripted::saying("certain", &[], |_| CERTAIN));
+        assert_eq!(choose(&registry, false, false), Some("certain"));
+    }
+
+    #[test]
+    fn a_likely_yes_waits_for_the_undecided_until_the_end() {
+        let registry = Registry::empty()
+            .with(Scripted::saying("waits", &[], |_| Verdict::NotYet))
+            .with(likely("likely", &[]));
+        assert_eq!(choose(&registry, false, false), None);
+        assert_eq!(choose(&registry, true, false), Some("likely"));
+    }
+
+    #[test]
+    fn port_hints_break_ties_and_nothing_else() {
+        let registry = Registry::empty().with(likely("first", &[])).with(likely("hinted", &[80]));
+        assert_eq!(choose(&registry, false, false), Some("hinted"));
+        let registry = registry.with(Scripted::saying("certain", &[], |_| CERTAIN));
+        assert_eq!(choose(&registry, false, false), Some("certain"));
+        let registry = Registry::empty().with(Scripted::saying("hinted", &[80], |_| Verdict::No));
+        assert_eq!(choose(&registry, false, false), Some("none"));
+    }
+
+    #[test]
+    fn a_handshake_outweighs_a_probe_that_swaps() {
+        let registry = Registry::empty().with(Scripted::saying("swaps", &[], |_| SWAPPED));
+        assert_eq!(choose(&registry, false, true), Some("swaps"));
+        assert_eq!(choose(&registry, false, false), Some("none"));
+    }
+
+    #[test]
+    fn a_refusal_is_final() {
+        let registry = Registry::empty().with(Scripted::saying("fickle", &[], |opening| {
+            if opening.client.data.len() == 1 { Verdict::No } else { CERTAIN }
+        }));
+        let mut refused = Refused::default();
+        for (data, expected) in [(&b"x"[..], Choice::None), (b"xy", Choice::None)] {
+            let side = OpeningSide { data, is_final: false };
+            let opening =
+                Opening { transport: Transport::Tcp, client: side, server: side, mid_stream: false };
+            assert_eq!(registry.choose(&opening, [0; 2], false, &mut refused), expected);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_can_be_selected() {
+        let registry = Registry::empty().with(likely("a", &[])).with(likely("b", &[])).with(likely("a", &[]));
+        assert_eq!(registry.names().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(registry.clone().only(&["b"]).unwrap().names().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(registry.only(&["a", "c"]).unwrap_err(), "c");
     }
 }

@@ -42,8 +42,8 @@ impl TelemetryConfig {
             return Err(Invalid::new(["telemetry", "log", "filter"], error));
         }
         let endpoint = self.otlp.endpoint.as_deref().unwrap_or("http://");
-        if !endpoint.starts_with("http://") {
-            let rule = "give an address that starts with http:// (a collector beside the service)";
+        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+            let rule = "give a whole address: http://collector:4318/v1/metrics, or with https://";
             return Err(Invalid::new(["telemetry", "otlp", "endpoint"], rule));
         }
         if self.otlp.interval_seconds == 0 {
@@ -86,8 +86,8 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpConfig {
-    /// Full address for metrics, as `http://127.0.0.1:4318/v1/metrics`; without it nothing is pushed. Plain HTTP: TLS
-    /// to a distant backend is the collector's work.
+    /// Full address for metrics, as `http://127.0.0.1:4318/v1/metrics`; without it nothing is pushed. For `https://` the
+    /// system's certificate authorities are trusted, or those of the file that `SSL_CERT_FILE` names.
     pub endpoint: Option<String>,
     /// Seconds between two pushes.
     pub interval_seconds: u64,

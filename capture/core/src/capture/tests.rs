@@ -1,1 +1,7 @@
 //! Whole connections through the machine.
+
+mod handshake;
+mod limits;
+mod property;
+mod streams;
+mod time;

@@ -193,45 +193,33 @@ impl<C> Table<C> {
         (0_u32..).zip(&self.slots).filter(|(_, slot)| slot.is_some()).map(|(index, _)| index).collect()
     }
 
-    /// Notes that a connection was used, and what it waits for now.
-    pub(crate) fn touch(&mut self, index: u32, waiting: Waiting, now: i64) {
-        let Some(slot) = self.slot_mut(index) else { return };
+    /// Notes that a connection was used, and what it waits for now; true if that is something else than before.
+    pub(crate) fn touch(&mut self, index: u32, waiting: Waiting, now: i64) -> bool {
+        let Some(slot) = self.slot_mut(index) else { return false };
         slot.used = now;
-        if slot.waiting == waiting && now - slot.listed < COARSE {
-            return;
+        let changes = slot.waiting != waiting;
+        if !changes && now - slot.listed < COARSE {
+            return false;
         }
         self.unlink(index);
         if let Some(slot) = self.slot_mut(index) {
             (slot.waiting, slot.listed) = (waiting, now);
         }
         self.append(index);
+        changes
     }
 
-    /// The next connection of a kind that was last used `idle` microseconds ago or earlier.
-    pub(crate) fn idle(&mut self, waiting: Waiting, idle: i64, now: i64) -> Option<u32> {
-        let limit = now.saturating_sub(idle);
-        loop {
-            let first = self.lists[waiting as usize].first;
-            let slot = self.slot(first)?;
-            if slot.listed > limit {
-                return None;
-            }
-            if slot.used <= limit {
-                return Some(first);
-            }
-            // Used since its last move: it belongs behind those that were moved later.
-            let used = slot.used;
-            self.unlink(first);
-            if let Some(slot) = self.slot_mut(first) {
-                slot.listed = now.max(used);
-            }
-            self.append(first);
-        }
+    /// The next connection of a kind that was last used `idle` microseconds ago or earlier. One that is due may wait
+    /// behind one that was used since its last move, but not for longer than [`COARSE`].
+    pub(crate) fn idle(&self, waiting: Waiting, idle: i64, now: i64) -> Option<u32> {
+        let first = self.lists[waiting as usize].first;
+        let slot = self.slot(first)?;
+        (slot.used <= now.saturating_sub(idle)).then_some(first)
     }
 
-    /// Place in time of the first connection of a kind: none of its kind is older.
+    /// When the first connection of a kind was last used.
     pub(crate) fn oldest(&self, waiting: Waiting) -> Option<i64> {
-        self.slot(self.lists[waiting as usize].first).map(|slot| slot.listed)
+        self.slot(self.lists[waiting as usize].first).map(|slot| slot.used)
     }
 
     /// The connection to give up when the table is full: an ended one, else one without a handshake, else the one
@@ -324,14 +312,16 @@ mod tests {
     #[test]
     fn idle_connections_come_in_order_and_used_ones_stay() {
         let mut table = table_of(&[1, 2, 3]);
-        table.touch(0, Waiting::Tcp, 500);
+        assert!(!table.touch(0, Waiting::Tcp, 5_000_000));
         let mut gone = Vec::new();
-        while let Some(index) = table.idle(Waiting::Tcp, 100, 550) {
+        while let Some(index) = table.idle(Waiting::Tcp, 100, 5_000_050) {
             gone.push(table.remove(index).unwrap());
         }
         assert_eq!(gone, [2, 3]);
-        assert_eq!(table.idle(Waiting::Tcp, 100, 599), None);
-        assert!(table.idle(Waiting::Tcp, 100, 5_000).is_some());
+        assert_eq!(table.idle(Waiting::Tcp, 100, 5_000_099), None);
+        assert_eq!(table.idle(Waiting::Tcp, 100, 5_000_100), Some(0));
+        assert!(table.touch(0, Waiting::Linger, 5_000_100));
+        assert_eq!(table.idle(Waiting::Tcp, 100, 9_000_000), None);
     }
 
     #[test]
@@ -339,7 +329,7 @@ mod tests {
         let mut table = table_of(&[1, 2]);
         table.insert(sighting(3), 0, Waiting::Handshake, 9, |_, _| 3);
         assert_eq!(table.least_useful(), Some(2));
-        table.touch(2, Waiting::Linger, 9);
+        assert!(table.touch(2, Waiting::Linger, 9));
         assert_eq!(table.least_useful(), Some(2));
         table.remove(2);
         assert_eq!(table.least_useful(), Some(0));

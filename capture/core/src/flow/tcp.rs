@@ -128,12 +128,6 @@ impl TcpConnection {
 
     fn syn_ack_is_foreign(&self, side: usize, header: &TcpHeader) -> bool {
         let peer = 1 - side;
-        if let Some(initial) = self.initial[side]
-            && initial != header.sequence
-            && (self.closed || self.pair.streams[side].next > 0)
-        {
-            return true;
-        }
         match self.initial[peer] {
             // It acknowledges the SYN, and maybe data in it (RFC 7413).
             Some(initial) => {
@@ -168,7 +162,7 @@ impl TcpConnection {
         }
         let effective = self.anchor(side, header, context);
         self.note_sender(side, context);
-        let needs = self.note_acknowledgement(side, header);
+        let needs = self.note_acknowledgement(side, header, context);
         self.identify(header, context);
         let incoming = Incoming { needs, packets, effective };
         self.handle_payload(side, header, body, incoming, context);
@@ -177,11 +171,9 @@ impl TcpConnection {
 
     fn handle_syn(&mut self, side: usize, header: &TcpHeader) {
         let peer = 1 - side;
-        if self.initial[side].is_none() || (self.pair.streams[side].next == 0 && self.claim.is_none()) {
-            self.initial[side] = Some(header.sequence);
-        }
         let stream = &mut self.pair.streams[side];
-        if !stream.started || (!stream.is_mid_stream && stream.next == 0 && stream.queue.is_empty()) {
+        if self.claim.is_none() && stream.next == 0 && stream.queue.is_empty() {
+            self.initial[side] = Some(header.sequence);
             stream.start(header.sequence.wrapping_add(1));
         }
         if header.has(ACK) && !self.pair.streams[peer].started {
@@ -228,29 +220,36 @@ impl TcpConnection {
     }
 
     /// The offset of the other direction that this packet needs to come first.
-    fn note_acknowledgement(&mut self, side: usize, header: &TcpHeader) -> i64 {
+    fn note_acknowledgement(&mut self, side: usize, header: &TcpHeader, context: &mut Context<'_>) -> i64 {
         if !header.has(ACK) {
             return 0;
         }
         let peer = 1 - side;
-        if side == CLIENT && !self.pair.streams[peer].started && self.claim.is_none() && !header.has(SYN) {
-            // The third packet of a handshake whose second was not captured.
-            self.pair.streams[peer].start(header.acknowledgement);
-            self.initial[peer] = Some(header.acknowledgement.wrapping_sub(1));
-        }
         let stream = &mut self.pair.streams[peer];
+        let is_untouched = !stream.started || (stream.next == 0 && stream.queue.is_empty());
+        if side == CLIENT && is_untouched && self.claim.is_none() && !header.has(SYN) {
+            // The third packet of a handshake: says which SYN-ACK the client took, captured or not. Unless bytes of the
+            // server went missing between, which is as good as excluded when the numbers are close.
+            let distance = stream.offset_of(header.acknowledgement);
+            let window = signed(context.limits.reorder_bytes);
+            if !stream.started || !(0..=window).contains(&distance) {
+                stream.start(header.acknowledgement);
+                self.initial[peer] = Some(header.acknowledgement.wrapping_sub(1));
+            }
+        }
         if !stream.started {
             return 0;
         }
         let offset = stream.offset_of(header.acknowledgement);
-        stream.acknowledged = stream.acknowledged.max(offset);
+        self.pair.acknowledge(peer, offset, &self.channel, context);
         offset
     }
 
-    /// Fixes the id as soon as both initial sequence numbers are known.
+    /// Fixes the id with the first packet behind the handshake. Not with the SYN-ACK: there can be several with
+    /// different numbers (a proxy, a balancer that tries twice), and the client's answer tells which one it took.
     fn identify(&mut self, header: &TcpHeader, context: &mut Context<'_>) {
         self.confirmed |= !header.has(SYN | RST);
-        if self.claim.is_some() {
+        if self.claim.is_some() || !self.confirmed {
             return;
         }
         if let [Some(_), Some(_)] = self.initial {

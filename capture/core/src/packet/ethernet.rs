@@ -1,7 +1,7 @@
 //! Ethernet II, IEEE 802.3 with LLC/SNAP, and VLAN tags (IEEE 802.1Q, 802.1ad and the older QinQ numbers).
 
 use super::walk::Walk;
-use super::{DOMAIN_VLAN, Next};
+use super::{DOMAIN_SERVICE, DOMAIN_VLAN, Next};
 use crate::stats::Reason;
 
 pub(super) const TYPE_IPV4: u16 = 0x0800;
@@ -14,6 +14,8 @@ const TYPE_QINQ: u16 = 0x88a8;
 const TYPE_QINQ_OLD: [u16; 3] = [0x9100, 0x9200, 0x9300];
 const TYPE_MPLS: u16 = 0x8847;
 const TYPE_MPLS_MULTICAST: u16 = 0x8848;
+/// Provider backbone bridge: a service tag, then the customer's whole frame (IEEE 802.1ah).
+const TYPE_BACKBONE: u16 = 0x88e7;
 const TYPE_PPPOE_SESSION: u16 = 0x8864;
 /// Transparent Ethernet bridging: an Ethernet frame follows (GRE, GENEVE).
 pub(super) const TYPE_BRIDGING: u16 = 0x6558;
@@ -50,6 +52,7 @@ pub(super) fn follow_type(walk: &mut Walk<'_>, kind: u16) -> Result<Next, Reason
         TYPE_IPV6 => Ok(Next::Ipv6),
         TYPE_VLAN | TYPE_QINQ => read_vlan(walk),
         TYPE_MPLS | TYPE_MPLS_MULTICAST => Ok(Next::Mpls),
+        TYPE_BACKBONE => read_service_tag(walk),
         TYPE_PPPOE_SESSION => Ok(Next::Pppoe),
         TYPE_BRIDGING => Ok(Next::Ethernet),
         TYPE_PPP => Ok(Next::Ppp),
@@ -66,6 +69,13 @@ fn read_vlan(walk: &mut Walk<'_>) -> Result<Next, Reason> {
         length if length <= LARGEST_LENGTH => read_llc(walk),
         kind => Ok(Next::EtherType(kind)),
     }
+}
+
+/// Four bytes: flags and the 24-bit service id.
+fn read_service_tag(walk: &mut Walk<'_>) -> Result<Next, Reason> {
+    let tag = walk.array::<4>()?;
+    walk.enter_domain(DOMAIN_SERVICE, u32::from_be_bytes([0, tag[1], tag[2], tag[3]]));
+    Ok(Next::Ethernet)
 }
 
 /// Notes the VLAN. Id 0 only carries a priority (IEEE 802.1Q clause 6.9): the frame is untagged.

@@ -54,7 +54,7 @@ fn read_version_1(walk: &mut Walk<'_>, flags: u8, more: u8, kind: u16) -> Result
     if more & ACKNOWLEDGEMENT != 0 {
         walk.array::<4>()?;
     }
-    walk.limit(usize::from(u16::from_be_bytes([key[0], key[1]])))?;
+    walk.limit(usize::from(u16::from_be_bytes([key[0], key[1]])));
     if kind == ethernet::TYPE_PPP { Ok(Next::Ppp) } else { Err(Reason::OtherTransport) }
 }
 

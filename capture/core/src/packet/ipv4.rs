@@ -28,7 +28,7 @@ pub(super) fn read<'p>(walk: &mut Walk<'p>) -> Result<Step<'p>, Reason> {
     let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
     // Length 0: the card was to cut a larger packet and write the lengths (segmentation offload).
     if total != 0 {
-        walk.limit(total.checked_sub(length).ok_or(Reason::Malformed)?)?;
+        walk.limit(total.checked_sub(length).ok_or(Reason::Malformed)?);
     }
     let address = |at: usize| {
         u128::from(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]))

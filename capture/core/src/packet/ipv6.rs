@@ -28,7 +28,7 @@ pub(super) fn read<'p>(walk: &mut Walk<'p>) -> Result<Step<'p>, Reason> {
     let payload = usize::from(u16::from_be_bytes([header[4], header[5]]));
     // Length 0: a jumbogram (RFC 2675) or segmentation offload; the frame's end is the end.
     if payload != 0 {
-        walk.limit(payload)?;
+        walk.limit(payload);
     }
     let address = |at: usize| {
         let mut bytes = [0; 16];

@@ -12,6 +12,7 @@ mod ipv4;
 mod ipv6;
 mod loopback;
 mod mpls;
+mod nflog;
 mod ppp;
 mod tcp;
 mod udp;
@@ -79,6 +80,8 @@ impl LinkType {
     pub const IPV4: Self = Self(228);
     /// Raw IPv6.
     pub const IPV6: Self = Self(229);
+    /// Packets that the Linux firewall logged.
+    pub const NFLOG: Self = Self(239);
     /// Linux cooked capture, version 2.
     pub const LINUX_SLL2: Self = Self(276);
 
@@ -98,6 +101,7 @@ impl LinkType {
             Self::PPP | Self::PPP_HDLC => Next::Ppp,
             Self::PPPOE => Next::Pppoe,
             Self::CISCO_HDLC => Next::CiscoHdlc,
+            Self::NFLOG => Next::Nflog,
             Self::IEEE_802_11 => Next::Wireless,
             Self::RADIOTAP => Next::Radiotap,
             _ => return None,
@@ -123,6 +127,7 @@ enum Next {
     Ppp,
     Pppoe,
     CiscoHdlc,
+    Nflog,
     Wireless,
     Radiotap,
     EtherType(u16),
@@ -180,6 +185,7 @@ const DOMAIN_VLAN: u32 = 1;
 const DOMAIN_VXLAN: u32 = 2;
 const DOMAIN_GENEVE: u32 = 3;
 const DOMAIN_GRE: u32 = 4;
+const DOMAIN_SERVICE: u32 = 5;
 
 /// Reads a frame down to its transport header.
 pub(crate) fn decode<'p>(packet: &Packet<'p>, headers: u8) -> Result<Decoded<'p>, Reason> {
@@ -226,6 +232,7 @@ fn follow(mut walk: Walk<'_>, first: Next) -> Result<Decoded<'_>, Reason> {
             Next::Ppp => ppp::read(&mut walk)?,
             Next::Pppoe => ppp::read_pppoe(&mut walk)?,
             Next::CiscoHdlc => ppp::read_cisco(&mut walk)?,
+            Next::Nflog => nflog::read(&mut walk)?,
             Next::Wireless => wireless::read(&mut walk)?,
             Next::Radiotap => wireless::read_radiotap(&mut walk)?,
             Next::Mpls => mpls::read(&mut walk)?,

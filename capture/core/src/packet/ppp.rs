@@ -7,14 +7,14 @@ use crate::stats::Reason;
 const PPP_IPV4: u16 = 0x0021;
 const PPP_IPV6: u16 = 0x0057;
 const PPP_MPLS: u16 = 0x0281;
-/// Address "all stations" and control "unnumbered information" of HDLC framing (RFC 1662 section 3.1).
-const HDLC: [u8; 2] = [0xff, 0x03];
+/// Address "all stations" of HDLC framing (RFC 1662 section 3.1), which begins no protocol number.
+const HDLC_ADDRESS: u8 = 0xff;
 /// Code of a PPPoE packet that carries session data (RFC 2516 section 6).
 const PPPOE_SESSION_DATA: u8 = 0;
 
 /// A PPP frame, after its HDLC address and control if they are there.
 pub(super) fn read(walk: &mut Walk<'_>) -> Result<Next, Reason> {
-    if walk.peek::<2>() == Some(&HDLC) {
+    if walk.peek::<1>() == Some(&[HDLC_ADDRESS]) {
         walk.array::<2>()?;
     }
     protocol(walk)
@@ -26,7 +26,7 @@ pub(super) fn read_pppoe(walk: &mut Walk<'_>) -> Result<Next, Reason> {
     if header[0] != 0x11 || header[1] != PPPOE_SESSION_DATA {
         return Err(Reason::OtherNetwork);
     }
-    walk.limit(usize::from(u16::from_be_bytes([header[4], header[5]])))?;
+    walk.limit(usize::from(u16::from_be_bytes([header[4], header[5]])));
     protocol(walk)
 }
 

@@ -21,7 +21,7 @@ pub(super) fn read<'p>(walk: &mut Walk<'p>, addresses: Addresses) -> Result<Step
     let (source_port, destination_port, length) = (field(0), field(2), usize::from(field(4)));
     // Length 0: a jumbogram (RFC 2675 section 4) or segmentation offload.
     if length != 0 {
-        walk.limit(length.checked_sub(HEADER).ok_or(Reason::Malformed)?)?;
+        walk.limit(length.checked_sub(HEADER).ok_or(Reason::Malformed)?);
     }
     let tunnel = match destination_port {
         geneve::PORT => geneve::read(walk),

@@ -79,23 +79,18 @@ impl<'p> Walk<'p> {
 
     /// Bounds what follows to `length` bytes, as a header declares it. The rest of the frame is padding.
     ///
-    /// A length that reaches beyond the frame on the wire is a lie: a receiver drops such a packet, and so do we.
-    pub(crate) fn limit(&mut self, length: usize) -> Result<(), Reason> {
+    /// A length that reaches beyond the captured bytes means that the capture cut them, even where its own record says
+    /// otherwise: editors of capture files shorten frames without saying so. The bytes that are there are used, and the
+    /// rest is missing.
+    pub(crate) fn limit(&mut self, length: usize) {
         match self.rest.split_at_checked(length) {
             Some((rest, padding)) => {
                 self.rest = rest;
                 self.padding += padding.len();
                 self.beyond = 0;
             }
-            None => {
-                let missing = length - self.rest.len();
-                if missing > self.beyond {
-                    return Err(Reason::Malformed);
-                }
-                self.beyond = missing;
-            }
+            None => self.beyond = length - self.rest.len(),
         }
-        Ok(())
     }
 
     /// Drops trailing bytes that belong to a link layer, such as a frame check sequence.
@@ -159,16 +154,22 @@ mod tests {
     #[test]
     fn the_limit_turns_the_tail_into_padding() {
         let mut walk = Walk::new(&[1, 2, 3, 4], 4, 0, 1);
-        walk.limit(3).unwrap();
+        walk.limit(3);
         assert_eq!((walk.rest(), walk.padding(), walk.beyond()), (&[1, 2, 3][..], 1, 0));
     }
 
     #[test]
     fn the_limit_keeps_what_the_capture_cut() {
         let mut walk = Walk::new(&[1, 2], 10, 0, 1);
-        walk.limit(5).unwrap();
+        walk.limit(5);
         assert_eq!((walk.beyond(), walk.wire_length()), (3, 5));
-        assert_eq!(Walk::new(&[1, 2], 4, 0, 1).limit(5), Err(Reason::Malformed));
+    }
+
+    #[test]
+    fn the_limit_believes_the_header_over_the_record() {
+        let mut walk = Walk::new(&[1, 2], 2, 0, 1);
+        walk.limit(5);
+        assert_eq!((walk.rest(), walk.beyond()), (&[1, 2][..], 3));
     }
 
     #[test]

@@ -9,8 +9,10 @@
 //! **Overlaps.** The first byte seen for an offset wins: once delivered it stays, and among buffered pieces the one
 //! that came first keeps its bytes. Later copies are counted as duplicates, whatever they hold.
 //!
-//! **Holes.** A hole waits for `reorder_time` or until `reorder_bytes` lie behind it; then it becomes a gap. Bytes that
-//! come later still fill a gap that has not been published.
+//! **Holes.** A hole that the receiver has acknowledged, or whose receiver is not heard, waits for `reorder_time`: the
+//! capture lost it or will bring it very soon. One that is not acknowledged waits for `retransmission_time`: the sender
+//! will send it again. Either becomes a gap as soon as `reorder_bytes` lie behind it. Bytes that come later still fill a
+//! gap that has not been published.
 //!
 //! **Causality.** Data that acknowledges bytes of the other side which were not captured yet is held until they come,
 //! by the same bounds: an acknowledgement seen before its data is not a loss. A side that was not heard for the whole

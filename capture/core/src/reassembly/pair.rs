@@ -132,8 +132,15 @@ impl Pair {
         let mut old = span.split_before(stream.next);
         if stream.is_mid_stream && old.offset < 0 {
             let before = old.split_before(0);
-            settle.drop_bytes(Reason::BeforeStart, &before, context.stats);
+            if self.prepend(side, &before, channel, context) {
+                settle.effective = true;
+                old.offset -= before.offset;
+                span.offset -= before.offset;
+            } else {
+                settle.drop_bytes(Reason::BeforeStart, &before, context.stats);
+            }
         }
+        let stream = &mut self.streams[side];
         while !old.is_empty() {
             let (part, missing) = stream.split_by_gap(&mut old);
             if !missing {
@@ -158,6 +165,35 @@ impl Pair {
         }
     }
 
+    /// Puts bytes before the first ones of a stream joined mid-stream, as long as nothing of it was published: packets
+    /// were captured out of order just as the capture began. A single byte is left out: it is a keep-alive probe.
+    fn prepend(
+        &mut self,
+        side: usize,
+        before: &Span<'_>,
+        channel: &mut Channel,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let bytes = before.data;
+        let (shift, gap) = (-before.offset, -before.end());
+        let joins = shift <= signed(context.limits.reorder_bytes) && before.missing == 0 && bytes.len() > 1;
+        let time = context.moment.time;
+        if !joins || !context.output.prepend(channel, direction(side), time, bytes, gap) {
+            return false;
+        }
+        context.stats.deliver(0, bytes.len() as u64);
+        if gap > 0 {
+            context.stats.gaps.packets += 1;
+            context.stats.gaps.bytes += gap.unsigned_abs();
+        }
+        self.out_of_order_packets += 1;
+        self.streams[side].shift(shift, gap);
+        for piece in &mut self.streams[1 - side].queue {
+            piece.needs += shift;
+        }
+        true
+    }
+
     /// A jump over more than the window is believed when the other side acknowledges bytes near it, or when a second
     /// packet continues the first one. A single wild sequence number must not cut the stream.
     fn is_believable(&mut self, side: usize, span: &Span<'_>, context: &Context<'_>) -> bool {
@@ -167,9 +203,8 @@ impl Pair {
         if distance <= window || stream.acknowledged >= span.offset - window {
             return true;
         }
-        let position = sequence_at(stream, span.offset);
-        let believable = stream.suspect == Some(position);
-        stream.suspect = if believable { None } else { Some(sequence_at(stream, span.end())) };
+        let believable = stream.suspect == Some(span.offset);
+        stream.suspect = if believable { None } else { Some(span.end()) };
         believable
     }
 
@@ -395,18 +430,54 @@ impl Pair {
 
     /// When the oldest wait of the connection ends, if anything waits.
     fn deadline(&self, limits: &Limits) -> Option<i64> {
-        let of_stream = |stream: &Stream| match (stream.queue.front(), stream.finish) {
-            (Some(front), _) => Some(front.arrival),
-            (None, Some((finish, arrival))) if finish > stream.next => Some(arrival),
-            _ => None,
+        let reset = self.reset.map(|(_, _, arrival)| arrival.saturating_add(limits.reorder_time));
+        let holes = [0, 1].map(|side| self.stream_deadline(side, limits));
+        holes.into_iter().flatten().chain(reset).min()
+    }
+
+    /// When the wait of a direction ends. A hole that the other side has acknowledged, or that nobody can acknowledge,
+    /// is a loss of the capture or will be filled very soon. One that it has not acknowledged is a loss of the network:
+    /// the sender will send it again.
+    fn stream_deadline(&self, side: usize, limits: &Limits) -> Option<i64> {
+        let stream = &self.streams[side];
+        let (end, since) = match (stream.queue.front(), stream.finish) {
+            (Some(front), _) => (front.offset, front.arrival),
+            (None, Some((finish, arrival))) if finish > stream.next => (finish, arrival),
+            _ => return None,
         };
-        let reset = self.reset.map(|(_, _, arrival)| arrival);
-        let since = self.streams.iter().filter_map(of_stream).chain(reset).min()?;
-        Some(since.saturating_add(limits.reorder_time))
+        let is_hole = end > stream.next;
+        Some(match stream.hole_acknowledged {
+            Some(acknowledged) if is_hole => acknowledged.saturating_add(limits.reorder_time),
+            None if is_hole && self.streams[1 - side].seen => {
+                since.saturating_add(limits.retransmission_time)
+            }
+            _ => since.saturating_add(limits.reorder_time),
+        })
+    }
+
+    /// Notes that the other side has acknowledged up to an offset of this one.
+    pub(crate) fn acknowledge(
+        &mut self,
+        side: usize,
+        offset: i64,
+        channel: &Channel,
+        context: &mut Context<'_>,
+    ) {
+        let stream = &mut self.streams[side];
+        if offset <= stream.acknowledged {
+            return;
+        }
+        stream.acknowledged = offset;
+        if stream.note_hole(context.moment.now) {
+            self.arm(channel, context);
+        }
     }
 
     /// Puts the oldest wait into the timers.
     pub(crate) fn arm(&mut self, channel: &Channel, context: &mut Context<'_>) {
+        for stream in &mut self.streams {
+            stream.note_hole(context.moment.now);
+        }
         let Some(deadline) = self.deadline(context.limits) else { return };
         if self.armed.is_none_or(|armed| armed > deadline) {
             self.armed = Some(deadline);
@@ -438,20 +509,11 @@ impl Pair {
         channel: &mut Channel,
         context: &mut Context<'_>,
     ) {
-        let wait = context.limits.reorder_time;
         for side in [0, 1] {
-            loop {
-                let stream = &self.streams[side];
-                let since = match (stream.queue.front(), stream.finish) {
-                    (Some(front), _) => front.arrival,
-                    (None, Some((finish, arrival))) if finish > stream.next => arrival,
-                    _ => break,
-                };
-                if since.saturating_add(wait) > until {
-                    break;
-                }
+            while self.stream_deadline(side, context.limits).is_some_and(|deadline| deadline <= until) {
                 context.stats.reach(limit);
                 self.force(side, cause, channel, context);
+                self.streams[side].note_hole(context.moment.now);
             }
         }
     }
@@ -469,16 +531,6 @@ fn drop_after_finish(packets: u64, bytes: usize, context: &mut Context<'_>) {
     context.output.release(bytes);
     context.stats.release(packets, bytes as u64);
     context.stats.count(Reason::AfterFin, packets, bytes as u64);
-}
-
-/// Sequence numbers repeat every 2^32 bytes; only differences matter here.
-fn sequence_at(stream: &Stream, offset: i64) -> u32 {
-    u32::try_from((offset - stream.next).rem_euclid(1 << 32)).unwrap_or_default().wrapping_add(anchor(stream))
-}
-
-/// Independent of `next`, so that it stays comparable while the stream moves on.
-fn anchor(stream: &Stream) -> u32 {
-    u32::try_from(stream.next.rem_euclid(1 << 32)).unwrap_or_default()
 }
 
 fn deliver(

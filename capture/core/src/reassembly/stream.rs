@@ -90,8 +90,10 @@ pub(crate) struct Stream {
     pub(crate) finish: Option<(i64, i64)>,
     /// Offset up to which the other side has acknowledged.
     pub(crate) acknowledged: i64,
-    /// Sequence number at which a far jump would continue; a second packet there makes it believable.
-    pub(crate) suspect: Option<u32>,
+    /// When it was first seen that the other side has acknowledged the bytes of the hole before the buffer.
+    pub(crate) hole_acknowledged: Option<i64>,
+    /// Offset at which a far jump would continue; a second packet there makes it believable.
+    pub(crate) suspect: Option<i64>,
     /// Sorted, without overlaps.
     pub(crate) queue: VecDeque<Piece>,
     /// Ranges that were declared missing.
@@ -116,6 +118,41 @@ impl Stream {
         let delta = (end - self.next).rem_euclid(1 << 32);
         self.next_sequence = self.next_sequence.wrapping_add(u32::try_from(delta).unwrap_or_default());
         self.next = end;
+        self.hole_acknowledged = None;
+    }
+
+    /// Notes when the hole before the buffer, or before the FIN, is known to be acknowledged; true if that is news.
+    pub(crate) fn note_hole(&mut self, now: i64) -> bool {
+        let end = match (self.queue.front(), self.finish) {
+            (Some(front), _) => front.offset,
+            (None, Some((finish, _))) => finish,
+            (None, None) => return false,
+        };
+        if self.hole_acknowledged.is_some() || end <= self.next || self.acknowledged < end {
+            return false;
+        }
+        self.hole_acknowledged = Some(now);
+        true
+    }
+
+    /// Makes room for bytes before the first one, the last `gap` of them missing.
+    pub(crate) fn shift(&mut self, bytes: i64, gap: i64) {
+        self.next += bytes;
+        self.acknowledged += bytes;
+        self.suspect = None;
+        if let Some((finish, _)) = &mut self.finish {
+            *finish += bytes;
+        }
+        for piece in &mut self.queue {
+            piece.offset += bytes;
+        }
+        for (start, end) in &mut self.gaps {
+            *start += bytes;
+            *end += bytes;
+        }
+        if gap > 0 {
+            self.gaps.push((bytes - gap, bytes));
+        }
     }
 
     /// The acknowledgement that covers all that was delivered: a FIN counts as one.

@@ -50,11 +50,28 @@ pub(crate) struct Run {
     deadline: i64,
     /// Size of the last run of the connection: the next one will be alike.
     expected_bytes: usize,
+    /// An earlier run of the connection is out.
+    has_predecessor: bool,
+}
+
+impl Run {
+    /// Where the bytes of a chunk begin, or would begin, in the payload.
+    fn position(&self, index: usize) -> usize {
+        let data = self.chunks.iter().take(index).filter(|chunk| chunk.kind == ChunkKind::Data);
+        let before: i64 = data.map(|chunk| chunk.length).sum();
+        usize::try_from(before).unwrap_or(usize::MAX).min(self.payload.len())
+    }
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Self { chunks: Vec::new(), payload: Vec::new(), deadline: i64::MAX, expected_bytes: FIRST_BYTES }
+        Self {
+            chunks: Vec::new(),
+            payload: Vec::new(),
+            deadline: i64::MAX,
+            expected_bytes: FIRST_BYTES,
+            has_predecessor: false,
+        }
     }
 }
 
@@ -202,20 +219,16 @@ impl Output {
         let end = offset + signed(bytes.len());
         let covers = |chunk: &Chunk| {
             chunk.kind == ChunkKind::Gap
-                && chunk.cause == ChunkCause::Loss
+                && matches!(chunk.cause, ChunkCause::Loss | ChunkCause::Snaplen)
                 && chunk.direction == direction
                 && chunk.offset <= offset
                 && end <= chunk.offset + chunk.length
         };
         let Some(index) = run.chunks.iter().position(covers) else { return false };
-        if bytes.len() > self.flush_bytes.saturating_sub(run.payload.len())
-            || run.chunks.len() + 2 > self.flush_chunks
-        {
+        if !self.has_room(run, bytes) {
             return false;
         }
-        let before: i64 =
-            run.chunks[..index].iter().filter(|c| c.kind == ChunkKind::Data).map(|c| c.length).sum();
-        let position = usize::try_from(before).unwrap_or(usize::MAX).min(run.payload.len());
+        let position = run.position(index);
         run.payload.splice(position..position, bytes.iter().copied());
         self.held += bytes.len();
         let gap = run.chunks[index];
@@ -236,6 +249,46 @@ impl Output {
         true
     }
 
+    /// Puts bytes, and a gap behind them, before the first ones of a direction and moves its offsets; false if a record
+    /// is out already.
+    pub(crate) fn prepend(
+        &mut self,
+        channel: &mut Channel,
+        direction: Direction,
+        time: Timestamp,
+        bytes: &[u8],
+        gap: i64,
+    ) -> bool {
+        let run = &mut channel.run;
+        if run.has_predecessor || !self.has_room(run, bytes) {
+            return false;
+        }
+        let is_stream = |chunk: &Chunk| {
+            chunk.direction == direction && matches!(chunk.kind, ChunkKind::Data | ChunkKind::Gap)
+        };
+        let length = signed(bytes.len());
+        let index = run.chunks.iter().position(is_stream).unwrap_or(run.chunks.len());
+        let position = run.position(index);
+        run.payload.splice(position..position, bytes.iter().copied());
+        self.held += bytes.len();
+        for chunk in run.chunks.iter_mut().filter(|chunk| is_stream(chunk)) {
+            chunk.offset += length + gap;
+        }
+        let (kind, cause) = (ChunkKind::Data, ChunkCause::None);
+        run.chunks.insert(index, Chunk { direction, kind, cause, offset: 0, length, time });
+        if gap > 0 {
+            let (kind, cause) = (ChunkKind::Gap, ChunkCause::Loss);
+            run.chunks.insert(index + 1, Chunk { direction, kind, cause, offset: length, length: gap, time });
+        }
+        true
+    }
+
+    /// A run can still take late bytes, and the chunks that they split.
+    fn has_room(&self, run: &Run, bytes: &[u8]) -> bool {
+        bytes.len() <= self.flush_bytes.saturating_sub(run.payload.len())
+            && run.chunks.len() + 2 <= self.flush_chunks
+    }
+
     /// Publishes what the run holds; without an id there is nothing to publish under, and it waits.
     pub(crate) fn publish(&mut self, channel: &mut Channel, stats: &mut Stats, totals: Option<Totals>) {
         let (head, run) = (&channel.head, &mut channel.run);
@@ -246,6 +299,7 @@ impl Output {
         let chunks = std::mem::take(&mut run.chunks);
         let payload = std::mem::take(&mut run.payload);
         run.deadline = i64::MAX;
+        run.has_predecessor = true;
         run.expected_bytes = payload.len().clamp(FIRST_BYTES, self.flush_bytes.max(FIRST_BYTES));
         self.held -= payload.len();
         let partition = self.sequences.partition(&head.key);

@@ -11,7 +11,7 @@ use wirecall_schemas::Timestamp;
 
 use self::kernel::{Frame, Ring, RingSize, Socket};
 pub use self::{error::AfPacketError, filter::FilterRules};
-use super::{Batch, LinkType, RawPacket};
+use super::{Batch, LinkType, Packet};
 
 /// The name that stands for all interfaces, also those that come later.
 pub const ANY: &str = "any";
@@ -146,7 +146,7 @@ impl AfPacket {
     pub fn read_batch(
         &mut self,
         wait: Duration,
-        handle: &mut dyn FnMut(RawPacket<'_>),
+        handle: &mut dyn FnMut(Packet<'_>),
     ) -> Result<Batch, AfPacketError> {
         let read = self.drain_block(handle);
         if read > 0 {
@@ -166,7 +166,7 @@ impl AfPacket {
         }
     }
 
-    fn drain_block(&mut self, handle: &mut dyn FnMut(RawPacket<'_>)) -> usize {
+    fn drain_block(&mut self, handle: &mut dyn FnMut(Packet<'_>)) -> usize {
         let Some(block) = self.ring.block() else { return 0 };
         let mut read = 0;
         for frame in block.frames() {
@@ -240,11 +240,11 @@ impl AfPacket {
 }
 
 /// Ethernet frames go out whole; of everything else, which Linux gives in many forms, the IP packet.
-fn raw_packet<'b>(frame: &Frame<'b>, interface: Option<&'b ByteString>) -> RawPacket<'b> {
+fn raw_packet<'b>(frame: &Frame<'b>, interface: Option<&'b ByteString>) -> Packet<'b> {
     let ethernet = matches!(frame.hardware, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK);
     let skipped = if ethernet { 0 } else { frame.link_header.min(frame.data.len()) };
     let (seconds, nanoseconds) = frame.time;
-    RawPacket {
+    Packet {
         time: Timestamp::from_micros(i64::from(seconds) * 1_000_000 + i64::from(nanoseconds / 1_000)),
         link_type: if ethernet { LinkType::ETHERNET } else { LinkType::RAW },
         vlan: frame.vlan.map(|tag| tag & 0xfff),

@@ -152,6 +152,19 @@ pub enum PcapError {
         /// Interfaces of the section.
         known: usize,
     },
+    /// Every packet of the capture has a link-layer header that cannot be read.
+    #[error(
+        "{at}: the capture was read to its end, but its {packets} packets have link type {link_type}, which cannot be \
+         read; capture on an Ethernet, cooked or IP interface"
+    )]
+    UnknownLinkType {
+        /// The end of the capture.
+        at: Offset,
+        /// Link type of the first interface, as <https://www.tcpdump.org/linktypes.html> numbers them.
+        link_type: u32,
+        /// Packets there are.
+        packets: u64,
+    },
     /// More interfaces than the reader keeps.
     #[error("{at}: the file describes more than {limit} interfaces; split it by section and read the parts")]
     TooManyInterfaces {

@@ -29,7 +29,7 @@ use self::{
     next_generation::{NextGeneration, SECTION_HEADER},
     window::Window,
 };
-use super::{Interface, LinkType, RawPacket};
+use super::{Interface, LinkType, Packet};
 
 /// Reads the packets of one capture in bounded memory, whatever its size.
 ///
@@ -38,7 +38,9 @@ pub struct Reader {
     window: Window,
     format: Format,
     interfaces: Vec<Interface>,
-    failed: bool,
+    /// Nothing more is to come, be it for an error or for the end.
+    ended: bool,
+    packets: u64,
     input_read: Arc<AtomicU64>,
     input_length: Option<u64>,
 }
@@ -90,7 +92,7 @@ impl Reader {
             _ => Window::new(Box::new(input), false),
         };
         let (format, interfaces) = start(&mut window)?;
-        Ok(Self { window, format, interfaces, failed: false, input_read, input_length: None })
+        Ok(Self { window, format, interfaces, ended: false, packets: 0, input_read, input_length: None })
     }
 
     /// The next packet, or `None` after the last.
@@ -98,18 +100,22 @@ impl Reader {
     /// # Errors
     /// Names what is wrong with the capture and where. Nothing can be read after an error: later calls give `None`.
     #[inline]
-    pub fn next_packet(&mut self) -> Result<Option<RawPacket<'_>>, PcapError> {
-        if self.failed {
+    pub fn next_packet(&mut self) -> Result<Option<Packet<'_>>, PcapError> {
+        if self.ended {
             return Ok(None);
         }
         let record = match &mut self.format {
             Format::Classic(classic) => classic.next(&mut self.window),
             Format::NextGeneration(sections) => sections.next(&mut self.window, &mut self.interfaces),
         };
-        self.failed = record.is_err();
-        let Some(record) = record? else { return Ok(None) };
+        self.ended = record.is_err();
+        let Some(record) = record? else {
+            self.ended = true;
+            return self.check_link_types().map(|()| None);
+        };
+        self.packets += 1;
         let interface = self.interfaces.get(record.interface);
-        Ok(Some(RawPacket {
+        Ok(Some(Packet {
             time: record.time,
             link_type: interface.map_or(LinkType(u32::MAX), |interface| interface.link_type),
             vlan: None,
@@ -117,6 +123,15 @@ impl Reader {
             original_length: record.original_length,
             interface: interface.and_then(|interface| interface.name.as_ref()),
         }))
+    }
+
+    /// A capture of which not one packet can be read is an error, though each packet was handed out and counted.
+    fn check_link_types(&self) -> Result<(), PcapError> {
+        if self.packets == 0 || self.interfaces.iter().any(|interface| interface.link_type.is_known()) {
+            return Ok(());
+        }
+        let link_type = self.interfaces.first().map_or(0, |interface| interface.link_type.0);
+        Err(PcapError::UnknownLinkType { at: self.offset(), link_type, packets: self.packets })
     }
 
     /// The interfaces met so far; grows while a pcapng capture is read.

@@ -16,7 +16,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use wirecall_schemas::{Call, ChunkCause, Direction, Timestamp, Totals, Transport};
 
 use crate::limits::{Counter, Limits, Stats};
@@ -31,6 +30,18 @@ pub(crate) struct Surroundings<'d> {
     pub(crate) limits: &'d Arc<Limits>,
     pub(crate) queue: &'d mut VecDeque<Call>,
     pub(crate) stats: &'d mut Stats,
+}
+
+/// Bytes of one direction that follow each other without a hole.
+pub(crate) struct Run {
+    /// Who sent them, as the agent says.
+    pub(crate) direction: Direction,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Bytes,
+    /// Size of the buffer that the bytes are a slice of.
+    pub(crate) pinned: usize,
+    /// Bytes that the capture cut off the end of the datagram.
+    pub(crate) cut: u64,
 }
 
 /// One connection as one agent sees it.
@@ -66,6 +77,16 @@ struct Seen {
 struct Side {
     packets: u64,
     bytes: u64,
+    missing: u64,
+}
+
+impl Seen {
+    const fn side(&mut self, direction: Direction) -> &mut Side {
+        match direction {
+            Direction::Unknown | Direction::ClientToServer => &mut self.client,
+            Direction::ServerToClient => &mut self.server,
+        }
+    }
 }
 
 enum State {
@@ -85,6 +106,12 @@ struct Probing {
     server_gap: Option<Gap>,
 }
 
+impl Probing {
+    const fn has_gap(&self) -> bool {
+        self.client_gap.is_some() || self.server_gap.is_some()
+    }
+}
+
 /// What is kept while a likely protocol may still withdraw.
 struct Trial {
     streams: Streams,
@@ -99,7 +126,10 @@ impl Connection {
             || if facts.transport == Transport::Udp { Stream::of_datagrams() } else { Stream::new() };
         Self {
             streams: Streams { client: stream(), server: stream() },
-            state: State::Probing(Box::new(Probing { mid_stream: facts.mid_stream, ..Probing::default() })),
+            state: State::Probing(Box::new(Probing {
+                mid_stream: facts.mid_stream && !is_datagrams(&facts),
+                ..Probing::default()
+            })),
             refused: Refused::default(),
             swapped: false,
             opened: false,
@@ -121,7 +151,7 @@ impl Connection {
         self.opened = !mid_stream;
         self.facts.mid_stream = mid_stream;
         if let State::Probing(probing) = &mut self.state {
-            probing.mid_stream = mid_stream;
+            probing.mid_stream = mid_stream && !is_datagrams(&self.facts);
         }
         self.streams.client.start_at(0);
         self.streams.server.start_at(0);
@@ -140,35 +170,34 @@ impl Connection {
         self.seen.last_time = Some(self.seen.last_time.map_or(mark.time, |time| time.max(mark.time)));
     }
 
-    /// Delivers bytes of one direction (the agent's) and works on them.
-    pub(crate) fn push(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        bytes: Bytes,
-        pinned: usize,
-        marks: &[(usize, Mark)],
-        around: &mut Surroundings<'_>,
-    ) {
-        self.turn(direction, around.limits);
+    /// Delivers bytes and works on them. `marks` are those of their packets, with the end of each in the bytes.
+    pub(crate) fn push(&mut self, run: Run, marks: &[(usize, Mark)], around: &mut Surroundings<'_>) {
+        let Some(&(_, last)) = marks.last() else { return };
+        let Run { direction, offset, bytes, pinned, cut } = run;
+        self.turn(direction);
         let full = bytes.len();
+        let end = offset.saturating_add(full as u64);
         let facing = self.facing(direction);
-        let trial =
-            self.trial_stream(facing).map(|stream| stream.push_marked(offset, bytes.clone(), pinned, marks));
-        let pushed = self.streams.of(facing).push_marked(offset, bytes, pinned, marks);
-        debug_assert!(trial.is_none_or(|trial| trial == pushed), "both copies see the same bytes");
-        let fresh = full - pushed.duplicate;
-        let side = if direction == Direction::ServerToClient {
-            &mut self.seen.server
+        let mut pushed;
+        if matches!(self.state, State::Opaque) {
+            pushed = self.streams.of(facing).pass(offset, full, last);
+            around.stats.add(Counter::OpaqueBytes, (full - pushed.duplicate) as u64);
         } else {
-            &mut self.seen.client
-        };
+            if let Some(stream) = self.trial_stream(facing) {
+                stream.push_marked(offset, bytes.clone(), pinned, marks);
+                stream.push_gap(end, cut, ChunkCause::Snaplen, last);
+            }
+            pushed = self.streams.of(facing).push_marked(offset, bytes, pinned, marks);
+        }
+        pushed.gap = self.streams.of(facing).push_gap(end, cut, ChunkCause::Snaplen, last).gap;
+        let fresh = full - pushed.duplicate;
+        let side = self.seen.side(direction);
         side.packets += marks.len() as u64;
         side.bytes += fresh as u64;
         self.facts.one_sided = self.seen.client.bytes == 0 || self.seen.server.bytes == 0;
         around.stats.add(Counter::BytesDelivered, fresh as u64);
         around.stats.add(Counter::BytesDuplicate, pushed.duplicate as u64);
-        self.note_hole(pushed, around);
+        self.note_missing(direction, pushed, around);
         for (_, mark) in marks {
             self.saw(*mark);
         }
@@ -190,9 +219,7 @@ impl Connection {
             stream.push_gap(offset, length, cause, mark);
         }
         let pushed = self.streams.of(facing).push_gap(offset, length, cause, mark);
-        around.stats.add(Counter::GapBytes, length);
-        self.has_gap = true;
-        self.note_hole(pushed, around);
+        self.note_missing(direction, pushed, around);
         self.saw(mark);
         self.drive(facing, around);
     }
@@ -262,22 +289,26 @@ impl Connection {
         if self.swapped { direction.reverse() } else { direction }
     }
 
-    fn note_hole(&mut self, pushed: Pushed, around: &mut Surroundings<'_>) {
-        if pushed.hole > 0 {
+    fn note_missing(&mut self, direction: Direction, pushed: Pushed, around: &mut Surroundings<'_>) {
+        let missing = pushed.hole.saturating_add(pushed.gap);
+        if missing > 0 {
             self.has_gap = true;
+            let side = self.seen.side(direction);
+            side.missing = side.missing.saturating_add(missing);
             around.stats.add(Counter::HoleBytes, pushed.hole);
+            around.stats.add(Counter::GapBytes, pushed.gap);
         }
     }
 
     /// Where the talk turns around, a message probably begins: the moment to look again at an opaque connection of
     /// which the beginning, or something since, was not seen. Each datagram is such a moment.
-    fn turn(&mut self, direction: Direction, limits: &Limits) {
+    fn turn(&mut self, direction: Direction) {
         let turned = direction != self.last_direction;
         self.last_direction = direction;
-        let datagrams = self.facts.transport == Transport::Udp;
+        let datagrams = is_datagrams(&self.facts);
         let unknown = self.facts.mid_stream || self.has_gap || datagrams;
         if matches!(self.state, State::Opaque) && (turned || datagrams) && unknown && self.reprobes_left > 0 {
-            self.reprobes_left = self.reprobes_left.saturating_sub(1).min(limits.reprobes);
+            self.reprobes_left -= 1;
             self.refused = Refused::default();
             self.state = State::Probing(Box::new(Probing { mid_stream: !datagrams, ..Probing::default() }));
         }
@@ -331,7 +362,7 @@ impl Connection {
             transport: self.facts.transport,
             client: opening_side(&mut self.streams.client, window, last_chance),
             server: opening_side(&mut self.streams.server, window, last_chance),
-            mid_stream: probing.mid_stream || probing.client_gap.is_some() || probing.server_gap.is_some(),
+            mid_stream: probing.mid_stream || !is_datagrams(&self.facts) && probing.has_gap(),
         };
         let mid_stream = opening.mid_stream;
         let ports = [self.facts.server.port, self.facts.client.port];
@@ -388,7 +419,7 @@ impl Connection {
         around: &Surroundings<'_>,
     ) {
         let Some(protocol) = around.registry.protocol(index) else { return };
-        self.facts.parser = ByteString::from_static(protocol.name());
+        self.facts.parser = protocol.name();
         self.facts.parser_version = protocol.version();
         let start = Start { limits: around.limits, transport: self.facts.transport, mid_stream, hand_over };
         self.state = State::Dissecting { session: protocol.session(start), index, trial };
@@ -471,7 +502,7 @@ impl Connection {
     /// A protocol took its yes back: the others get the same bytes.
     fn withdraw(&mut self, around: &mut Surroundings<'_>) {
         around.stats.add(Counter::ProtocolsWithdrawn, 1);
-        self.facts.parser = ByteString::new();
+        self.facts.parser = "";
         self.facts.parser_version = 0;
         let emitted = self.facts.next_index;
         if let State::Dissecting { index, trial, .. } = std::mem::replace(&mut self.state, State::Opaque) {
@@ -508,6 +539,11 @@ impl Connection {
             None => self.become_opaque(around),
         }
     }
+}
+
+/// Datagrams never begin in the middle of a message.
+const fn is_datagrams(facts: &Facts) -> bool {
+    matches!(facts.transport, Transport::Udp)
 }
 
 fn step_over_gaps(stream: &mut Stream, gap: &mut Option<Gap>) {

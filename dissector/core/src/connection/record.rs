@@ -1,7 +1,7 @@
 //! The record of a whole connection, for traffic that no protocol dissected.
 
 use bytestring::ByteString;
-use wirecall_schemas::{Cause, ChunkCause, Completeness, ConnectionSummary, Totals, Transport};
+use wirecall_schemas::{Cause, ChunkCause, Completeness, ConnectionSummary, Ledger, Totals, Transport};
 
 use super::{Connection, Surroundings};
 use crate::output::{CallDraft, Output};
@@ -15,7 +15,8 @@ impl Connection {
     ) {
         let end_seen = end_seen(self.facts.transport, reason);
         let (completeness, cause) = completeness(self.opened, end_seen, reason);
-        let dissected_as = (!self.facts.parser.is_empty()).then(|| self.facts.parser.clone());
+        let dissected_as =
+            (!self.facts.parser.is_empty()).then(|| ByteString::from_static(self.facts.parser));
         let open_time = self.seen.first_time.filter(|_| self.opened);
         let summary = ConnectionSummary {
             open_time,
@@ -35,11 +36,16 @@ impl Connection {
             completeness,
             cause,
             marks: self.seen.marks,
+            ledger: Ledger {
+                request_gap_bytes: signed(self.seen.client.missing),
+                response_gap_bytes: signed(self.seen.server.missing),
+                ..Ledger::default()
+            },
             ..CallDraft::default()
         };
         let end_time = self.seen.last_time;
         self.undo_swap();
-        self.facts.parser = ByteString::from_static("connection");
+        self.facts.parser = "connection";
         self.facts.parser_version = VERSION;
         Output::new(&mut self.facts, around.queue, around.stats)
             .connection(draft, open_time, end_time, summary);

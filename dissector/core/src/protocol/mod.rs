@@ -29,6 +29,9 @@
 
 pub mod conformance;
 pub mod echo;
+pub mod http1;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

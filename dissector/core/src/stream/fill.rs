@@ -12,8 +12,10 @@ use super::{Gap, Item, Mark, PINNED_RATIO, Span, Stream};
 pub struct Pushed {
     /// Bytes that had been delivered before and were cut off.
     pub duplicate: usize,
-    /// Bytes missing before the pushed ones.
+    /// Bytes missing before the pushed ones or the stated gap.
     pub hole: u64,
+    /// Bytes of the stated gap that had not been delivered or stated before.
+    pub gap: u64,
 }
 
 impl Stream {
@@ -71,7 +73,19 @@ impl Stream {
         pushed
     }
 
-    /// Adds missing bytes at a stream offset. What was already delivered of the range is cut off.
+    /// As [`Stream::push`] for bytes that nobody wants: they are counted and not kept. The stream must be empty.
+    pub fn pass(&mut self, offset: u64, length: usize, mark: Mark) -> Pushed {
+        self.start_at(offset);
+        let hole = offset.saturating_sub(self.end);
+        let duplicate = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX).min(length);
+        self.end = self.end.max(offset.saturating_add(length as u64));
+        self.position = self.end;
+        self.last = Some(mark);
+        Pushed { duplicate, hole, gap: 0 }
+    }
+
+    /// Adds missing bytes at a stream offset. What was already delivered of the range is cut off. What the snapshot
+    /// length cut off a datagram that is still here becomes part of it.
     pub fn push_gap(&mut self, offset: u64, length: u64, cause: ChunkCause, mark: Mark) -> Pushed {
         let hole = self.reach(offset, mark);
         let end = offset.saturating_add(length);
@@ -79,7 +93,9 @@ impl Stream {
             return Pushed { hole, ..Pushed::default() };
         }
         let missing = end - self.end;
-        if let (true, Some(Item::Datagram { missing: cut, .. })) = (self.datagrams, self.items.back_mut()) {
+        if let (ChunkCause::Snaplen, Some(Item::Datagram { missing: cut, .. })) =
+            (cause, self.items.back_mut())
+        {
             *cut += missing;
             self.end = end;
             if let Some(span) = self.marks.back_mut() {
@@ -88,7 +104,7 @@ impl Stream {
         } else {
             self.add_gap(end, Gap { length: missing, cause, mark });
         }
-        Pushed { hole, ..Pushed::default() }
+        Pushed { hole, gap: missing, ..Pushed::default() }
     }
 
     /// States that nothing will come any more.

@@ -82,11 +82,12 @@ fn push(stream: &mut Stream, model: &mut Model, time: i64, count: usize, extra: 
 
 fn push_gap(stream: &mut Stream, model: &mut Model, time: i64, length: u64, extra: u64) {
     let offset = model.end.saturating_sub(extra % 5);
+    let fresh = (offset + length).saturating_sub(model.end);
     for _ in model.end..offset + length {
         model.bytes.push_back((None, time));
     }
     model.end = model.end.max(offset + length);
-    stream.push_gap(offset, length, ChunkCause::Loss, mark(time));
+    assert_eq!(stream.push_gap(offset, length, ChunkCause::Loss, mark(time)).gap, fresh);
 }
 
 fn contiguous(stream: &mut Stream, model: &Model, want: usize) {

@@ -7,8 +7,10 @@
 //! do.
 
 mod script;
+#[cfg(test)]
+mod tests;
 
-use wirecall_schemas::{Call, ChunkCause, Completeness, Direction, Transport};
+use wirecall_schemas::{Call, ChunkCause, Completeness, Direction, Message, Timestamp, Transport};
 
 pub use script::Sample;
 use script::Script;
@@ -57,16 +59,34 @@ impl Suite<'_> {
         truth
     }
 
-    /// Every position where the conversation can be cut; every one for short samples.
-    fn positions(sample: &Sample) -> impl Iterator<Item = usize> + use<> {
-        let length = sample.len();
-        (0..=length).step_by(length / MOST_POSITIONS + 1)
+    /// Every position where the conversation can be cut; every one for short samples. Datagrams are not cut.
+    fn positions(sample: &Sample) -> Vec<usize> {
+        if sample.transport == Transport::Udp {
+            return sample.boundaries();
+        }
+        (0..=sample.len()).step_by(sample.len() / MOST_POSITIONS + 1).collect()
+    }
+
+    /// The gaps to try, as position and length. Of datagrams whole ones are lost, or the end of one is cut off.
+    fn gaps(sample: &Sample) -> Vec<(usize, usize)> {
+        let positions = Self::positions(sample);
+        if sample.transport != Transport::Udp {
+            let lengths = GAPS.into_iter().chain([sample.len()]);
+            return lengths
+                .flat_map(|length| positions.iter().map(move |&position| (position, length)))
+                .collect();
+        }
+        let lost = positions
+            .iter()
+            .enumerate()
+            .flat_map(|(index, &from)| positions.iter().skip(index + 1).map(move |&to| (from, to - from)));
+        let cut = positions
+            .windows(2)
+            .flat_map(|ends| (ends[0] + 1..ends[1]).map(move |from| (from, ends[1] - from)));
+        lost.chain(cut).collect()
     }
 
     fn cut_everywhere(&self, sample: &Sample, truth: &[Call]) {
-        if sample.transport == Transport::Udp {
-            return;
-        }
         for position in Self::positions(sample) {
             let calls = Script::of(sample).cut_at(position).play(self.registry, |_| {});
             equal(normal(calls), truth, sample, "cut", position);
@@ -153,7 +173,7 @@ impl Suite<'_> {
     }
 
     fn joined_everywhere(&self, sample: &Sample, truth: &[Call]) {
-        for position in Self::positions(sample).skip(1) {
+        for position in Self::positions(sample).into_iter().skip(1) {
             let calls = Script::of(sample).joined_at(position).play(self.registry, |_| {});
             assert!(
                 calls.iter().all(|call| call.ledger.mid_stream),
@@ -165,10 +185,19 @@ impl Suite<'_> {
     }
 
     fn gaps_everywhere(&self, sample: &Sample, truth: &[Call]) {
-        for position in Self::positions(sample) {
-            for length in GAPS.into_iter().chain([sample.len()]) {
-                let calls = Script::of(sample).with_gap(position, length).play(self.registry, |_| {});
-                honest(&calls, truth, sample, "gap at", position);
+        for (position, length) in Self::gaps(sample) {
+            for stated in [true, false] {
+                if !stated
+                    && sample.transport == Transport::Udp
+                    && !Self::positions(sample).contains(&position)
+                {
+                    // Unstated, the cut datagram would be a whole one.
+                    continue;
+                }
+                let script = Script::of(sample).with_gap(position, length);
+                let script = if stated { script } else { script.unstated() };
+                let how = if stated { "gap at" } else { "hole at" };
+                honest(&script.play(self.registry, |_| {}), truth, sample, how, position);
             }
         }
     }
@@ -216,12 +245,30 @@ fn honest(calls: &[Call], truth: &[Call], sample: &Sample, how: &str, position: 
     assert!(calls.iter().all(marked), "{}: a half of a call has no cause", place());
 }
 
+/// What is known of a call is true of one that was sent: fields, and the moments its halves began.
 fn agrees(call: &Call, truth: &Call) -> bool {
     let fits = |seen: &Option<_>, sent: &Option<_>| seen.is_none() || seen == sent;
     call.protocol == truth.protocol
         && fits(&call.operation, &truth.operation)
         && fits(&call.target, &truth.target)
         && fits(&call.status, &truth.status)
+        && within(call.request.as_ref(), truth.request.as_ref(), asked_until(truth))
+        && within(call.response.as_ref(), truth.response.as_ref(), None)
+}
+
+/// A datagram may be asked again until its answer comes.
+fn asked_until(truth: &Call) -> Option<Timestamp> {
+    let answered = truth.response.as_ref().and_then(|response| response.first_byte_time);
+    answered.filter(|_| truth.transport == Transport::Udp)
+}
+
+/// A half begins while the true one lasts; this finds answers given to the wrong request.
+fn within(half: Option<&Message>, truth: Option<&Message>, until: Option<Timestamp>) -> bool {
+    let Some(begun) = half.and_then(|half| half.first_byte_time) else { return true };
+    truth.is_some_and(|truth| {
+        truth.first_byte_time.is_none_or(|first| first <= begun)
+            && until.max(truth.last_byte_time).is_none_or(|last| begun <= last)
+    })
 }
 
 fn brief(call: &Call) -> String {

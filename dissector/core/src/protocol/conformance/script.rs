@@ -33,16 +33,28 @@ impl Sample {
     /// When a step begins with neither.
     #[must_use]
     pub fn tcp(name: &'static str, server_port: u16, steps: &[&[u8]]) -> Self {
-        let step = |bytes: &&[u8]| {
-            let direction = match bytes.first() {
-                Some(b'>') => Direction::ClientToServer,
-                Some(b'<') => Direction::ServerToClient,
-                other => panic!("a step of {name} begins with {other:?} in place of > or <"),
-            };
-            (direction, Bytes::copy_from_slice(&bytes[1..]))
-        };
-        let steps = steps.iter().map(step).collect();
+        let steps = steps.iter().map(|bytes| step(name, bytes)).collect();
         Self { name, transport: Transport::Tcp, server_port, steps, close: ChunkCause::Fin }
+    }
+
+    /// As [`Sample::tcp`], each step a datagram, ended by silence.
+    ///
+    /// # Panics
+    /// When a step begins with neither `>` nor `<`.
+    #[must_use]
+    pub fn udp(name: &'static str, server_port: u16, steps: &[&[u8]]) -> Self {
+        let tcp = Self::tcp(name, server_port, steps);
+        Self { transport: Transport::Udp, close: ChunkCause::Idle, ..tcp }
+    }
+
+    /// Where steps begin, and the end.
+    pub(super) fn boundaries(&self) -> Vec<usize> {
+        let mut position = 0;
+        let ends = self.steps.iter().map(|(_, bytes)| {
+            position += bytes.len();
+            position
+        });
+        std::iter::once(0).chain(ends).collect()
     }
 
     /// Bytes of all steps.
@@ -58,11 +70,21 @@ impl Sample {
     }
 }
 
+fn step(name: &str, bytes: &[u8]) -> (Direction, Bytes) {
+    match bytes.split_first() {
+        Some((b'>', data)) => (Direction::ClientToServer, Bytes::copy_from_slice(data)),
+        Some((b'<', data)) => (Direction::ServerToClient, Bytes::copy_from_slice(data)),
+        _ => panic!("a step of {name} begins with neither > nor <"),
+    }
+}
+
 /// Something that a capture agent states.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     direction: Direction,
     what: What,
+    /// False for all pieces of a step but the first.
+    is_first: bool,
     /// The same for all pieces of a step, so that cutting it changes no time.
     time: Timestamp,
 }
@@ -88,7 +110,8 @@ impl Event {
                 What::Data(bytes) => What::Data(bytes.slice(range.clone())),
                 What::Gap(_) => What::Gap(range.len()),
             };
-            (!range.is_empty()).then_some(Self { what, ..self.clone() })
+            let is_first = self.is_first && range.start == 0;
+            (!range.is_empty()).then_some(Self { what, is_first, ..self.clone() })
         };
         [part(0..at), part(at..self.len())].into_iter().flatten()
     }
@@ -109,6 +132,8 @@ pub(super) struct Script {
     pub(super) per_record: usize,
     /// Deliver each record this many times.
     pub(super) times: usize,
+    /// Gaps are stated by chunks.
+    states_gaps: bool,
     /// First bytes of each direction that were before the capture began.
     offsets: [u64; 2],
 }
@@ -118,6 +143,7 @@ impl Script {
         let event = |(index, (direction, bytes)): (usize, &(Direction, Bytes))| Event {
             direction: *direction,
             what: What::Data(bytes.clone()),
+            is_first: true,
             time: Timestamp::from_micros(1_700_000_000_000_000 + 1_000 * index as i64),
         };
         Self {
@@ -129,6 +155,7 @@ impl Script {
             reversed: false,
             per_record: usize::MAX,
             times: 1,
+            states_gaps: true,
             offsets: [0; 2],
         }
     }
@@ -186,6 +213,12 @@ impl Script {
         self
     }
 
+    /// With gaps that no chunk states: records got lost.
+    pub(super) const fn unstated(mut self) -> Self {
+        self.states_gaps = false;
+        self
+    }
+
     /// With everything before `position` not captured.
     pub(super) fn joined_at(mut self, position: usize) -> Self {
         self.cut(position);
@@ -239,14 +272,17 @@ impl Script {
         let mut payload = Vec::new();
         let mut count = 0;
         for event in &self.events {
-            if count == self.per_record {
+            // What was cut off a datagram stands in its record.
+            if count >= self.per_record && !self.is_cut_off(event) {
                 let next = self.record(Vec::new(), Vec::new(), record.sequence + 1);
                 record.payload = Bytes::from(std::mem::take(&mut payload));
                 records.push(std::mem::replace(&mut record, next));
                 count = 0;
             }
             let offset = &mut offsets[usize::from(event.direction == Direction::ServerToClient)];
-            record.chunks.push(self.event_chunk(event, *offset));
+            if self.states_gaps || matches!(event.what, What::Data(_)) {
+                record.chunks.push(self.event_chunk(event, *offset));
+            }
             *offset += event.len() as u64;
             if let What::Data(bytes) = &event.what {
                 payload.extend_from_slice(bytes);
@@ -262,10 +298,18 @@ impl Script {
         records.into_iter().flat_map(|record| std::iter::repeat_n(record, self.times)).collect()
     }
 
+    fn is_cut_off(&self, event: &Event) -> bool {
+        self.transport == Transport::Udp && !event.is_first && matches!(event.what, What::Gap(_))
+    }
+
     fn event_chunk(&self, event: &Event, offset: u64) -> Chunk {
         let kind = if matches!(event.what, What::Data(_)) { ChunkKind::Data } else { ChunkKind::Gap };
         let direction = if self.reversed { event.direction.reverse() } else { event.direction };
-        let cause = if kind == ChunkKind::Gap { ChunkCause::Loss } else { ChunkCause::None };
+        let cause = match kind {
+            ChunkKind::Gap if self.is_cut_off(event) => ChunkCause::Snaplen,
+            ChunkKind::Gap => ChunkCause::Loss,
+            _ => ChunkCause::None,
+        };
         Chunk {
             offset: offset as i64,
             length: event.len() as i64,

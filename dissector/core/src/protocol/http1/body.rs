@@ -83,12 +83,15 @@ impl BodyKeeper {
     /// Notes missing bytes at the current place.
     pub(super) fn miss(&mut self, length: u64, limits: &Limits) {
         let hole = Hole { offset: signed(self.position()), length: signed(length) };
+        let listed = self.holes.len();
         match self.holes.last_mut() {
-            Some(last) if last.offset + last.length == hole.offset => last.length += hole.length,
-            _ if self.holes.len() < limits.body_holes => self.holes.push(hole),
+            Some(last) if last.offset.saturating_add(last.length) == hole.offset => {
+                last.length = last.length.saturating_add(hole.length);
+            }
+            _ if listed < limits.body_holes => self.holes.push(hole),
             _ => self.holes_unlisted += 1,
         }
-        self.missing += length;
+        self.missing = self.missing.saturating_add(length);
     }
 
     /// Bytes of the body so far, missing ones included.

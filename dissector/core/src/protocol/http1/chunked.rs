@@ -124,12 +124,7 @@ fn data(left: &mut u64, stream: &mut Stream, message: &mut Incoming, limits: &Li
     }
 }
 
-fn trailer_fields(
-    scan: &mut HeadScan,
-    stream: &mut Stream,
-    message: &mut Incoming,
-    limits: &Limits,
-) -> Step {
+fn trailer_fields(scan: &mut HeadScan, stream: &mut Stream, message: &mut Incoming, limits: &Limits) -> Step {
     let available = stream.available();
     let piece = stream.contiguous(available.min(TRAILER_BYTES));
     let within = &piece[..piece.len().min(TRAILER_BYTES)];

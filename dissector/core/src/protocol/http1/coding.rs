@@ -152,9 +152,7 @@ fn zstd_decoder(input: &[u8]) -> io::Result<impl Read> {
 /// is a multiple of 31 with method 8 (RFC 1950 section 2.2).
 fn is_zlib(input: &[u8]) -> bool {
     match input {
-        [first, second, ..] => {
-            first & 0x0f == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31)
-        }
+        [first, second, ..] => first & 0x0f == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31),
         _ => false,
     }
 }

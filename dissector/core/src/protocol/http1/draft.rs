@@ -1,7 +1,9 @@
 //! Makes the draft of a call out of an exchange: the last step, where bodies are decoded and described.
 
 use bytestring::ByteString;
-use wirecall_schemas::{Blob, Body, CaptureMethod, Cause, Completeness, Decoding, Http, Message, StatusClass};
+use wirecall_schemas::{
+    Blob, Body, CaptureMethod, Cause, Completeness, Decoding, Http, Message, StatusClass,
+};
 
 use super::body::{BodyKeeper, signed};
 use super::coding::decode;
@@ -102,7 +104,8 @@ fn add_request(mut request: Incoming, draft: &mut CallDraft, http: &mut Http, wo
 /// captured inside TLS.
 fn scheme(form: &str, work: &Work<'_, '_>) -> Option<ByteString> {
     let tls = matches!(work.output.facts().capture_method, CaptureMethod::TlsOpenssl | CaptureMethod::TlsGo);
-    (form == "origin" || form == "asterisk").then(|| ByteString::from_static(if tls { "https" } else { "http" }))
+    (form == "origin" || form == "asterisk")
+        .then(|| ByteString::from_static(if tls { "https" } else { "http" }))
 }
 
 fn add_response(mut response: Incoming, draft: &mut CallDraft, http: &mut Http, work: &mut Work<'_, '_>) {

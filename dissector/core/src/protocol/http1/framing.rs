@@ -217,7 +217,10 @@ mod tests {
             response("204 No Content", length, Asked::Plain),
             (Framing::None, vec!["http.length_without_body"])
         );
-        assert_eq!(response("204 No Content", "Content-Length: 0\r\n", Asked::Plain), (Framing::None, vec![]));
+        assert_eq!(
+            response("204 No Content", "Content-Length: 0\r\n", Asked::Plain),
+            (Framing::None, vec![])
+        );
         assert_eq!(response("101 Switching", "", Asked::Plain), (Framing::Tunnel, vec![]));
         assert_eq!(response("200 OK", length, Asked::Connect), (Framing::Tunnel, vec![]));
         assert_eq!(response("407 No", length, Asked::Connect), (Framing::Length(5), vec![]));
@@ -231,7 +234,11 @@ mod tests {
             ("content-length:5\r\n", Framing::Length(5), None),
             ("Content-Length: 5\r\nContent-Length: 5\r\n", Framing::Length(5), Some("http.repeated_length")),
             ("Content-Length: 5, 5\r\n", Framing::Length(5), Some("http.repeated_length")),
-            ("Content-Length: 5\r\nContent-Length: 6\r\n", Framing::Length(5), Some("http.conflicting_lengths")),
+            (
+                "Content-Length: 5\r\nContent-Length: 6\r\n",
+                Framing::Length(5),
+                Some("http.conflicting_lengths"),
+            ),
             ("Content-Length: 5,6\r\n", Framing::Length(5), Some("http.conflicting_lengths")),
             ("Content-Length: +5\r\n", Framing::None, Some("http.invalid_length")),
             ("Content-Length: -5\r\n", Framing::None, Some("http.invalid_length")),
@@ -259,16 +266,8 @@ mod tests {
                 Framing::Chunked,
                 vec!["http.length_and_transfer_encoding"],
             ),
-            (
-                "Transfer-Encoding : chunked\r\n",
-                Framing::Chunked,
-                vec!["http.space_before_colon"],
-            ),
-            (
-                "Transfer-Encoding:\r\n chunked\r\n",
-                Framing::Chunked,
-                vec!["http.folded_framing_field"],
-            ),
+            ("Transfer-Encoding : chunked\r\n", Framing::Chunked, vec!["http.space_before_colon"]),
+            ("Transfer-Encoding:\r\n chunked\r\n", Framing::Chunked, vec!["http.folded_framing_field"]),
             ("Transfer-Encoding: chunked, identity\r\n", Framing::Unknown, vec!["http.chunked_not_last"]),
             ("Transfer-Encoding: chunked, chunked\r\n", Framing::Chunked, vec!["http.chunked_repeated"]),
             (

@@ -11,10 +11,10 @@ use smallvec::SmallVec;
 use wirecall_schemas::Header;
 
 use super::findings::{Findings, Rule};
-use crate::limits::Limits;
 use super::message::{
     Head, Known, RequestLine, StartLine, StatusLine, is_blank, is_framing_field, is_token, trim_blanks,
 };
+use crate::limits::Limits;
 
 /// Which of the two start lines is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,12 +164,11 @@ impl Walk {
         let line = self.bytes.get_mut(start..)?;
         let length = memchr(b'\n', line)?;
         self.position = start + length + 1;
-        let mut line = &mut line[..length];
-        if let Some((b'\r', rest)) = line.split_last_mut() {
-            line = rest;
-        } else {
+        let carriage_return = length > 0 && line[length - 1] == b'\r';
+        if !carriage_return {
             self.findings.add(Rule::BareLineFeed);
         }
+        let line = &mut line[..length - usize::from(carriage_return)];
         let end = start + line.len();
         if memchr(b'\r', line).is_some() {
             self.findings.add(Rule::BareCarriageReturn);
@@ -443,10 +442,7 @@ fn text_of<const N: usize>(
 }
 
 fn headers_of(text: &ByteString, spans: &[FieldSpan]) -> Vec<Header> {
-    spans
-        .iter()
-        .map(|span| Header { name: slice(text, span.name), value: slice(text, span.value) })
-        .collect()
+    spans.iter().map(|span| Header { name: slice(text, span.name), value: slice(text, span.value) }).collect()
 }
 
 /// A slice of the copy. Spans end beside ASCII bytes, so they never cut a character.

@@ -177,7 +177,10 @@ impl Pairing {
 
     /// The request that is being read.
     pub(super) fn request(&mut self) -> Option<&mut Incoming> {
-        self.open.back_mut().and_then(|exchange| exchange.request.as_deref_mut()).filter(|request| !request.done)
+        self.open
+            .back_mut()
+            .and_then(|exchange| exchange.request.as_deref_mut())
+            .filter(|request| !request.done)
     }
 
     /// The last request, if it has no response yet.
@@ -224,7 +227,8 @@ impl Pairing {
         }
         let Some((oldest, _)) = self.unasked.front() else { return false };
         let first = oldest.response.as_ref().and_then(|response| response.first_time());
-        let before = exchange.request_time().zip(first).is_some_and(|(request, response)| request <= response);
+        let before =
+            exchange.request_time().zip(first).is_some_and(|(request, response)| request <= response);
         let Some((unasked, _)) = before.then(|| self.unasked.pop_front()).flatten() else { return false };
         exchange.response = unasked.response;
         exchange.interim = unasked.interim;
@@ -338,7 +342,8 @@ impl Pairing {
             // Had the client waited, this response would have its request: more than one was under way.
             return Assigned { without: Some(Without::Gap), ..Assigned::default() };
         }
-        let settled = self.order == Order::Lost && !self.pipelines && (sent == 1 || self.takes_turns);
+        let one = sent == 1 || self.takes_turns;
+        let settled = self.order == Order::Lost && !self.pipelines && !self.requests_lost && one;
         if !settled {
             return self.give_up(first);
         }

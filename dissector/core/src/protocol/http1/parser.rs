@@ -250,13 +250,7 @@ impl Reader {
     }
 
     /// Consumes a head and hands it out.
-    fn hand_out(
-        &mut self,
-        head: Head,
-        length: usize,
-        stream: &mut Stream,
-        output: &mut Output<'_>,
-    ) -> Event {
+    fn hand_out(&mut self, head: Head, length: usize, stream: &mut Stream, output: &mut Output<'_>) -> Event {
         let message = self.message(head, length, stream);
         if message.resynchronised {
             output.count(Counter::Resynchronisations, 1);

@@ -7,7 +7,7 @@ use wirecall_schemas::BodyPart;
 
 use super::findings::{Findings, Rule};
 use super::head::is_empty_line;
-use super::message::trim_blanks;
+use super::message::{is_blank, trim_blanks};
 
 /// Longest boundary (RFC 2046 section 5.1.1).
 const BOUNDARY_BYTES: usize = 70;
@@ -66,19 +66,22 @@ fn parts_of_multipart(boundary: &[u8], content: &[u8], add: &mut impl FnMut(Body
     let finder = Finder::new(&delimiter);
     let mut start = None;
     for found in finder.find_iter(content) {
-        if found > 0 && content[found - 1] != b'\n' {
+        let after = &content[found + delimiter.len()..];
+        let last = after.starts_with(b"--");
+        let line_end = memchr(b'\n', after).unwrap_or(after.len());
+        let blank = after[..line_end].trim_ascii_end().iter().all(|&byte| is_blank(byte));
+        let at_line_start = found == 0 || content[found - 1] == b'\n';
+        if !at_line_start || !(last || blank) {
             continue;
         }
         if let Some(start) = start.take()
-            && !add(multipart_part(&content[start..strip_line_end(content, found)]))
+            && !add(multipart_part(&content[start..strip_line_end(content, found).max(start)]))
         {
             return;
         }
-        let after = &content[found + delimiter.len()..];
-        if after.starts_with(b"--") {
+        if last {
             return;
         }
-        let Some(line_end) = memchr(b'\n', after) else { return };
         start = Some(found + delimiter.len() + line_end + 1);
     }
     // The kept body ends inside this part: its size is what is there of it.
@@ -253,10 +256,9 @@ mod tests {
         let body = b"preamble\r\n--xx\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nhello\r\n\
             --xx\r\ncontent-disposition: form-data; name=\"f\"; filename=\"C:\\dir\\\"q\\\".txt\"\r\n\
             Content-Type: Text/Plain; charset=x\r\n\r\nline\r\n--xxnot\r\n--xx--\r\nepilogue";
-        // `--xxnot` begins like a delimiter; RFC 2046 lets a boundary be a prefix of a longer line, so a part ends there.
         let found = parts("multipart/form-data; boundary=\"xx\"", body);
-        assert_eq!(found[0], row("a", "-", "-", 5));
-        assert_eq!(found[1], row("f", "C:\\dir\"q\".txt", "text/plain", 4));
+        let file = row("f", "C:\\dir\"q\".txt", "text/plain", "line\r\n--xxnot".len() as i64);
+        assert_eq!(found, [row("a", "-", "-", 5), file]);
     }
 
     #[test]
@@ -267,13 +269,18 @@ mod tests {
 
     #[test]
     fn a_part_without_end_of_its_head_has_no_size() {
-        assert_eq!(parts("multipart/mixed; boundary=b", b"--b\r\nContent-Type: a/b"), [row("-", "-", "-", 0)]);
+        assert_eq!(
+            parts("multipart/mixed; boundary=b", b"--b\r\nContent-Type: a/b"),
+            [row("-", "-", "-", 0)]
+        );
     }
 
     #[test]
     fn multipart_without_usable_boundary_is_not_described() {
         let long = format!("multipart/mixed; boundary={}", "b".repeat(71));
-        for content_type in ["multipart/mixed", "multipart/mixed; boundary", "multipart/mixed; boundary=", &long] {
+        for content_type in
+            ["multipart/mixed", "multipart/mixed; boundary", "multipart/mixed; boundary=", &long]
+        {
             assert_eq!(parts(content_type, b"--\r\n\r\nx"), [], "{content_type}");
         }
     }

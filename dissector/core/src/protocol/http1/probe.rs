@@ -81,7 +81,8 @@ fn judge(opening: OpeningSide<'_>, side: Side) -> Judgement {
 
 fn judge_response(text: &[u8]) -> Judgement {
     const SHAPE: &[u8] = b"HTTP/1.d ddd";
-    let fits = |(&byte, &shape): (&u8, &u8)| if shape == b'd' { byte.is_ascii_digit() } else { byte == shape };
+    let fits =
+        |(&byte, &shape): (&u8, &u8)| if shape == b'd' { byte.is_ascii_digit() } else { byte == shape };
     if !text.iter().zip(SHAPE).all(fits) {
         return Judgement::No;
     }
@@ -116,7 +117,11 @@ fn judge_target(method: &[u8], text: &[u8]) -> Judgement {
     }
     let path = line.first() == Some(&b'/');
     // Attackers and sloppy clients leave blanks in a path; any other target with a blank in it is another protocol's.
-    let version = if path { line.iter().rposition(|&byte| is_blank(byte)) } else { line.iter().position(|&byte| is_blank(byte)) };
+    let version = if path {
+        line.iter().rposition(|&byte| is_blank(byte))
+    } else {
+        line.iter().position(|&byte| is_blank(byte))
+    };
     let (target, version) = version.map_or((line, None), |at| (&line[..at], Some(&line[at + 1..])));
     if line.first().is_some_and(|&byte| !is_target_start(byte)) {
         return Judgement::No;
@@ -148,7 +153,9 @@ fn is_version_start(text: &[u8]) -> bool {
 
 /// A target begins with a slash, a star, a scheme, a host or an IPv6 address.
 const fn is_target_start(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'*' | b'[' | b'_' | b'%' | b'.' | b'?') || byte > 127
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'/' | b'*' | b'[' | b'_' | b'%' | b'.' | b'?')
+        || byte > 127
 }
 
 #[cfg(test)]

@@ -11,9 +11,32 @@ use super::message::{is_blank, is_token};
 
 /// Methods of the IANA registry that servers are sent (RFC 9110, 4918, 5789, 3253, …), and PURGE, which caches take.
 const METHODS: &[&str] = &[
-    "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "PROPFIND", "PROPPATCH",
-    "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "SEARCH", "REPORT", "MKCALENDAR", "ACL", "CHECKOUT", "MERGE",
-    "SUBSCRIBE", "UNSUBSCRIBE", "PURGE", "QUERY",
+    "GET",
+    "POST",
+    "PUT",
+    "DELETE",
+    "HEAD",
+    "OPTIONS",
+    "PATCH",
+    "CONNECT",
+    "TRACE",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
+    "SEARCH",
+    "REPORT",
+    "MKCALENDAR",
+    "ACL",
+    "CHECKOUT",
+    "MERGE",
+    "SUBSCRIBE",
+    "UNSUBSCRIBE",
+    "PURGE",
+    "QUERY",
 ];
 
 /// True for a method that is registered or common.
@@ -63,7 +86,10 @@ fn find_request_line(line: &[u8], line_start_known: bool) -> Option<usize> {
         0
     } else {
         // The longest known method that the word ends with: `}1POST` ends a body and starts a request.
-        let method = METHODS.iter().filter(|known| word.ends_with(known.as_bytes())).max_by_key(|known| known.len())?;
+        let method = METHODS
+            .iter()
+            .filter(|known| word.ends_with(known.as_bytes()))
+            .max_by_key(|known| known.len())?;
         before.len() - method.len()
     };
     is_searched_target(target, &before[method_start..]).then_some(method_start)
@@ -125,7 +151,9 @@ mod tests {
 
     #[test]
     fn what_is_no_request_line() {
-        for line in ["", "GET /", "GET HTTP/1.1", " HTTP/1.1", "get /x HTTP/1.1", "GET x HTTP/1.1", "GET / HTTP/2.0"] {
+        for line in
+            ["", "GET /", "GET HTTP/1.1", " HTTP/1.1", "get /x HTTP/1.1", "GET x HTTP/1.1", "GET / HTTP/2.0"]
+        {
             assert_eq!(request(line, true), None, "{line}");
         }
     }

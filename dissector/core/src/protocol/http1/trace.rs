@@ -83,7 +83,10 @@ mod tests {
     fn trace(fields: &[(&'static str, &str)]) -> Option<TraceContext> {
         let headers: Vec<_> = fields
             .iter()
-            .map(|(name, value)| Header { name: ByteString::from_static(name), value: ByteString::from(*value) })
+            .map(|(name, value)| Header {
+                name: ByteString::from_static(name),
+                value: ByteString::from(*value),
+            })
             .collect();
         trace_context(&headers)
     }
@@ -101,10 +104,8 @@ mod tests {
     #[test]
     fn w3c_with_its_state() {
         let parent = format!("00-{TRACE}-{SPAN}-01");
-        let expected = TraceContext {
-            state: Some(ByteString::from("a=b")),
-            ..context("w3c", Some(SPAN), Some(1))
-        };
+        let expected =
+            TraceContext { state: Some(ByteString::from("a=b")), ..context("w3c", Some(SPAN), Some(1)) };
         assert_eq!(trace(&[("Traceparent", &parent), ("tracestate", "a=b")]), Some(expected));
     }
 
@@ -147,6 +148,9 @@ mod tests {
     #[test]
     fn a_broken_w3c_header_leaves_b3_standing() {
         let b3 = format!("{TRACE}-{SPAN}-0");
-        assert_eq!(trace(&[("traceparent", "broken"), ("b3", &b3)]), Some(context("b3", Some(SPAN), Some(0))));
+        assert_eq!(
+            trace(&[("traceparent", "broken"), ("b3", &b3)]),
+            Some(context("b3", Some(SPAN), Some(0)))
+        );
     }
 }

@@ -3,15 +3,21 @@
 //! The output is a function of the log alone: no clock but the capture times in it, no order but its own. Connections
 //! are told apart by id, agent, agent epoch and address pair: two agents that see one connection give two calls here.
 
+pub mod fuzz;
+mod record;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytestring::ByteString;
 use hashbrown::HashMap;
 use wirecall_schemas::{
-    Call, Chunk, ChunkCause, ChunkKind, ConnectionId, Direction, Endpoint, Segment, Timestamp, Totals,
-    Transport,
+    Call, ChunkCause, ChunkKind, ConnectionId, Direction, Endpoint, Segment, Timestamp, Totals,
 };
+
+use record::Record;
 
 use crate::connection::{Connection, Surroundings};
 use crate::limits::{Counter, Limits, Stats};
@@ -94,8 +100,8 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key {
     id: ConnectionId,
-    agent: u64,
-    epoch: i64,
+    /// Hash of the agent and its epoch.
+    source: u64,
     low: Endpoint,
     high: Endpoint,
 }
@@ -105,13 +111,16 @@ impl Key {
         let (client, server) = (segment.client, segment.server);
         Self {
             id: segment.connection_id,
-            agent: agent_hash(&segment.agent_id),
-            epoch: segment.agent_epoch,
+            source: agent_hash(&segment.agent_id)
+                ^ segment.agent_epoch.cast_unsigned().wrapping_mul(EPOCH_SPREAD),
             low: client.min(server),
             high: client.max(server),
         }
     }
 }
+
+/// Spreads epochs, which differ in their low bits, over the word: 2^64 divided by the golden ratio, made odd.
+const EPOCH_SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// 64-bit FNV-1a: stable, so that what depends on it does not change between runs.
 fn agent_hash(name: &str) -> u64 {
@@ -281,8 +290,7 @@ impl Dissector {
         let stated = segment.chunks.iter().any(|chunk| chunk.kind == ChunkKind::Open);
         Facts {
             orientation_guessed: segment.orientation.is_guess(),
-            // UDP has no start that could be missed, other than its agent says so.
-            mid_stream: !stated && segment.transport != Transport::Udp,
+            mid_stream: !stated,
             vantage: segment.vantage,
             agent_id: self.agent(&segment.agent_id),
             agent_epoch: segment.agent_epoch,
@@ -425,88 +433,6 @@ impl Dissector {
         self.held = self.held + held - entry.held;
         entry.held = held;
         self.peak_held = self.peak_held.max(self.held);
-    }
-}
-
-/// A record while its chunks are delivered.
-struct Record<'s> {
-    segment: &'s Segment,
-    log_offset: Option<i64>,
-    /// The agent changed its mind who the client is.
-    reversed: bool,
-    /// Bytes of the payload delivered so far.
-    payload: usize,
-    /// Chunk to deliver next.
-    next: usize,
-}
-
-impl Record<'_> {
-    /// Delivers all chunks, or those up to a close; gives its reason.
-    fn deliver(
-        &mut self,
-        connection: &mut Connection,
-        marks: &mut Vec<(usize, Mark)>,
-        around: &mut Surroundings<'_>,
-    ) -> Option<ChunkCause> {
-        while let Some(chunk) = self.segment.chunks.get(self.next) {
-            let direction = self.direction(chunk);
-            let (offset, length) = (unsigned(chunk.offset), unsigned(chunk.length));
-            match chunk.kind {
-                ChunkKind::Data => {
-                    self.deliver_run(direction, offset, connection, marks, around);
-                    continue;
-                }
-                ChunkKind::Gap => {
-                    connection.push_gap(direction, offset, length, chunk.cause, self.mark(chunk), around);
-                }
-                ChunkKind::Open => connection.start(false, self.mark(chunk)),
-                ChunkKind::MidStream => connection.start(true, self.mark(chunk)),
-                ChunkKind::Close => {
-                    connection.saw(self.mark(chunk));
-                    return Some(chunk.cause);
-                }
-                ChunkKind::Unknown => {}
-            }
-            self.next += 1;
-        }
-        None
-    }
-
-    /// Delivers data chunks of one direction that follow each other without a hole as one slice of the payload: one
-    /// call of the session for all of them. Datagrams go one by one.
-    fn deliver_run(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        connection: &mut Connection,
-        marks: &mut Vec<(usize, Mark)>,
-        around: &mut Surroundings<'_>,
-    ) {
-        marks.clear();
-        let mut length = 0_usize;
-        while let Some(chunk) = self.segment.chunks.get(self.next) {
-            let follows = chunk.kind == ChunkKind::Data
-                && self.direction(chunk) == direction
-                && unsigned(chunk.offset) == offset.saturating_add(length as u64);
-            if !follows || (!marks.is_empty() && self.segment.transport == Transport::Udp) {
-                break;
-            }
-            length += usize::try_from(chunk.length).unwrap_or(0);
-            marks.push((length, self.mark(chunk)));
-            self.next += 1;
-        }
-        let end = (self.payload + length).min(self.segment.payload.len());
-        let bytes = self.segment.payload.slice(self.payload.min(end)..end);
-        self.payload = end;
-        connection.push(direction, offset, bytes, self.segment.payload.len(), marks, around);
-    }
-
-    const fn direction(&self, chunk: &Chunk) -> Direction {
-        if self.reversed { chunk.direction.reverse() } else { chunk.direction }
-    }
-
-    const fn mark(&self, chunk: &Chunk) -> Mark {
-        Mark { time: chunk.time, sequence: self.segment.sequence, log_offset: self.log_offset }
     }
 }
 

@@ -1,0 +1,13 @@
+//! Who had an address at a time.
+//!
+//! [`change`] turns Kubernetes objects into [`Identity`](wirecall_schemas::Identity) records, [`interval`] keeps facts
+//! with the time they held, and [`index`] answers.
+
+mod answer;
+pub mod change;
+pub mod index;
+pub mod interval;
+mod record;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! Where identities and calls come from.
+
+pub mod file;
