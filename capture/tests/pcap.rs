@@ -370,3 +370,22 @@ fn unknown_link_types_are_an_error_only_where_there_is_no_other() {
     mixed.interface(147, 0, &[]).interface(ETHERNET, 0, &[]).enhanced(0, 1, b"x", 1);
     assert_eq!(read_whole(&mixed.bytes).len(), 1);
 }
+
+/// Early writers padded a block without counting the padding.
+#[test]
+fn a_length_that_is_no_multiple_of_four_is_rounded_up() {
+    for order in Order::BOTH {
+        let mut file = PcapNg::new(order);
+        file.interface(ETHERNET, 0, &[]);
+        for data in [&b"ab"[..], b"abc"] {
+            let start = file.bytes.len();
+            file.obsolete(0, 1, data, 60);
+            let length = order.u32(u32::try_from(32 + data.len()).unwrap());
+            let end = file.bytes.len();
+            file.bytes[start + 4..start + 8].copy_from_slice(&length);
+            file.bytes[end - 4..].copy_from_slice(&length);
+        }
+        let data: Vec<_> = read_whole(&file.bytes).into_iter().map(|packet| packet.4).collect();
+        assert_eq!(data, [b"ab".to_vec(), b"abc".to_vec()]);
+    }
+}

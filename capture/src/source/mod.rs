@@ -2,7 +2,9 @@
 //! for the first time when the core keeps them.
 
 pub mod af_packet;
+pub mod pace;
 pub mod pcap;
+pub mod repeat;
 
 use bytestring::ByteString;
 pub use wirecall_capture_core::{LinkType, Packet};

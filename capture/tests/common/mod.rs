@@ -1,3 +1,5 @@
-//! Writers of capture files, byte by byte, so that the tests own every field.
+//! Helpers of the tests.
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod capture_file;
+pub mod traffic;

@@ -84,7 +84,10 @@ enum Resolution {
 struct Block {
     at: Offset,
     kind: u32,
+    /// As written before and behind the body.
     length: u32,
+    /// Bytes that the block takes.
+    size: u32,
 }
 
 impl NextGeneration {
@@ -138,10 +141,11 @@ impl NextGeneration {
             // Never held, so its size does not matter.
             _ => (BLOCK_MINIMUM, u32::MAX - 3),
         };
-        if length < minimum || length > maximum || !length.is_multiple_of(4) {
+        if length < minimum || length > maximum {
             return Err(PcapError::RecordLength { at, claimed: length, minimum, maximum });
         }
-        Ok(Some(Block { at, kind, length }))
+        // The format demands multiples of 4; early writers padded the body without counting the padding.
+        Ok(Some(Block { at, kind, length, size: length.next_multiple_of(4) }))
     }
 
     /// Learns the byte order of a section from the magic behind its header's length.
@@ -157,10 +161,10 @@ impl NextGeneration {
 
     /// Brings the whole block into the window and checks that it ends with its length again.
     fn hold<'w>(&self, window: &'w mut Window, block: Block) -> Result<&'w [u8], PcapError> {
-        let length = block.length as usize;
-        window.require(length)?;
-        let bytes = &window.bytes()[..length];
-        self.check_trailer(block, self.order.u32_at(bytes, length - 4))?;
+        let size = block.size as usize;
+        window.require(size)?;
+        let bytes = &window.bytes()[..size];
+        self.check_trailer(block, self.order.u32_at(bytes, size - 4))?;
         Ok(bytes)
     }
 
@@ -172,7 +176,7 @@ impl NextGeneration {
     }
 
     fn skip(&self, window: &mut Window, block: Block) -> Result<(), PcapError> {
-        window.skip(u64::from(block.length) - 4)?;
+        window.skip(u64::from(block.size) - 4)?;
         window.require(4)?;
         self.check_trailer(block, self.order.u32_at(window.bytes(), 0))?;
         window.consume(4);
@@ -187,7 +191,7 @@ impl NextGeneration {
             return Err(PcapError::Version { at: block.at, format: "pcapng", major, minor });
         }
         self.section_base = self.clocks.len();
-        window.consume(block.length as usize);
+        window.consume(block.size as usize);
         Ok(())
     }
 
@@ -221,7 +225,7 @@ impl NextGeneration {
         }
         interfaces.push(Interface { name, link_type });
         self.clocks.push(clock);
-        window.consume(block.length as usize);
+        window.consume(block.size as usize);
         Ok(())
     }
 
@@ -244,7 +248,7 @@ impl NextGeneration {
             time: self.latest,
             header: PACKET_HEADER,
             captured: captured as usize,
-            rest: block.length as usize - PACKET_HEADER - captured as usize,
+            rest: block.size as usize - PACKET_HEADER - captured as usize,
             original_length: original.max(captured),
             interface: id,
         })
@@ -260,7 +264,7 @@ impl NextGeneration {
             time: self.latest,
             header: BLOCK_HEADER + 4,
             captured: captured as usize,
-            rest: block.length as usize - BLOCK_HEADER - 4 - captured as usize,
+            rest: block.size as usize - BLOCK_HEADER - 4 - captured as usize,
             original_length: original.max(captured),
             interface: id,
         })

@@ -48,6 +48,9 @@ ports), then the component's own `config`, which wins key by key. The services r
 {{- end -}}
 
 {{- define "wirecall.config.capture" -}}
+source:
+  interfaces: {{ toJson .root.Values.capture.interfaces }}
+  promiscuous: {{ .root.Values.capture.promiscuous }}
 {{- end -}}
 
 {{- define "wirecall.config.dissector" -}}

@@ -115,10 +115,14 @@ fn data(left: &mut u64, stream: &mut Stream, message: &mut Incoming, limits: &Li
         match stream.front() {
             Front::Gap(gap) if gap.length <= *left => {
                 stream.skip_gap();
-                message.miss(gap.length, limits);
+                message.miss(gap.length, gap.length, limits);
                 *left -= gap.length;
             }
-            Front::Gap(_) => return Err(Event::Broken { lost: true }),
+            Front::Gap(_) => {
+                // The rest of this chunk is missing; what else is cannot be told.
+                message.miss(*left, 0, limits);
+                return Err(Event::Broken { lost: true });
+            }
             _ => return Err(Event::Wait),
         }
     }

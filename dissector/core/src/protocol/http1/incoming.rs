@@ -40,8 +40,12 @@ pub(super) struct Incoming {
     pub(super) done: bool,
     /// It was read to the end that its framing tells.
     pub(super) whole: bool,
+    /// It may answer a HEAD request, so that its body may not be there.
+    pub(super) may_lack_body: bool,
     /// Stream offset of the first byte.
     start: u64,
+    /// Bytes of gaps that were stepped over.
+    stepped_over: u64,
 }
 
 impl Incoming {
@@ -62,7 +66,9 @@ impl Incoming {
             resynchronised: false,
             done: false,
             whole: false,
+            may_lack_body: false,
             start,
+            stepped_over: 0,
         };
         message.marks.cover_some(first);
         message.note_progress(stream);
@@ -77,7 +83,7 @@ impl Incoming {
     /// Counts what was consumed of the stream since the message began.
     pub(super) fn note_progress(&mut self, stream: &Stream) {
         self.marks.cover_some(stream.last_mark());
-        self.wire_bytes = (stream.position() - self.start).saturating_sub(self.gap_bytes);
+        self.wire_bytes = (stream.position() - self.start).saturating_sub(self.stepped_over);
     }
 
     /// Ends the message; `seen` is false when its last bytes are missing.
@@ -90,8 +96,16 @@ impl Incoming {
         self.whole = true;
     }
 
-    /// Notes missing bytes of the body.
-    pub(super) fn miss(&mut self, length: u64, limits: &Limits) {
+    /// Ends the message with its head: it has no body.
+    pub(super) fn end_at_head(&mut self) {
+        self.last = self.marks.last();
+        self.done = true;
+        self.whole = true;
+    }
+
+    /// Notes missing bytes of the body, out of a gap of `gap` bytes that was stepped over.
+    pub(super) fn miss(&mut self, length: u64, gap: u64, limits: &Limits) {
+        self.stepped_over = self.stepped_over.saturating_add(gap);
         self.body.miss(length, limits);
         self.gap_bytes = self.gap_bytes.saturating_add(length);
         self.body_affected = true;

@@ -15,6 +15,7 @@ mod head;
 mod incoming;
 mod limits;
 mod message;
+mod overflow;
 mod pairing;
 mod parser;
 mod parts;

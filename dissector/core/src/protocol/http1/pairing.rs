@@ -11,6 +11,7 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 use wirecall_schemas::Timestamp;
 
+use super::findings::Rule;
 use super::framing::Asked;
 use super::incoming::Incoming;
 use super::limits::{FORGOTTEN_REQUESTS, WAITING_RESPONSES};
@@ -26,13 +27,33 @@ pub(super) struct Exchange {
     pub(super) interim: SmallVec<[u16; 4]>,
     /// Protocol that the connection changes to after this exchange.
     pub(super) upgrade: Option<ByteString>,
-    /// Requests may be missing right before this one.
-    lost_before: bool,
+    /// Why its response may be another's.
+    doubt: Doubt,
+    /// Offset that the server's stream had reached when the request came.
+    answered_to: u64,
+}
+
+/// Why the response of a request may be another's: an earlier request that was not seen may still be unanswered.
+///
+/// A doubtful pair is kept until the client speaks again, which a client that takes turns does only when it has its
+/// answer, or until one more response comes: then all belonged to the request before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// It may not.
+    #[default]
+    None,
+    /// The connection was joined right before it, and the server had not spoken since.
+    Joined,
+    /// Bytes that may be of a request are missing before it, and the server had not spoken since.
+    Lost,
+    /// Bytes that may be of its response are missing before the response. Where packets are lost, they are often lost
+    /// in a burst of both directions: then the next request is missing too, and that shows only when the client goes on.
+    Skipped,
 }
 
 impl Exchange {
-    fn of_request(request: Box<Incoming>) -> Self {
-        Self { request: Some(request), ..Self::default() }
+    fn of_request(request: Box<Incoming>, answered_to: u64) -> Self {
+        Self { request: Some(request), answered_to, ..Self::default() }
     }
 
     /// True when both halves were read as far as they go.
@@ -87,6 +108,8 @@ pub(super) struct Assigned {
     pub(super) asked: Asked,
     /// It may answer one of several requests and was given to none.
     pub(super) ambiguous: bool,
+    /// The request it answers is not known for sure, so neither is whether that was HEAD.
+    pub(super) doubtful: bool,
     /// Its request is known not to be found.
     pub(super) without: Option<Without>,
 }
@@ -136,8 +159,10 @@ pub(super) struct Pairing {
     owner: Owner,
     /// 1xx responses seen since the last final one.
     interim: SmallVec<[u16; 4]>,
-    /// Requests may be missing before the next one.
-    requests_lost: bool,
+    /// Requests may be missing before the next one: how far the server's stream had come when that was noticed.
+    requests_lost: Option<u64>,
+    /// How far the server's stream had come when the last pair was complete.
+    settled_to: u64,
     /// Bytes that may have held responses are missing since the last pair.
     responses_gap: bool,
     /// Proven: a request was sent before an earlier one was answered.
@@ -204,12 +229,32 @@ impl Pairing {
     }
 
     /// A request came. True when it took over a response that was being read, which is then to be framed anew.
-    pub(super) fn add_request(&mut self, request: Box<Incoming>, limit: usize) -> bool {
-        let mut exchange = Exchange::of_request(request);
-        exchange.lost_before = std::mem::take(&mut self.requests_lost);
-        let adopted = self.open.is_empty() && self.adopt(&mut exchange);
+    ///
+    /// `answered_to` is the offset that the server's stream has reached, `joined` the doubt that the start of the
+    /// capture casts on it.
+    pub(super) fn add_request(
+        &mut self,
+        request: Box<Incoming>,
+        answered_to: u64,
+        joined: Doubt,
+        limit: usize,
+    ) -> bool {
+        let mut exchange = Exchange::of_request(request, answered_to);
+        let lost = self.requests_lost.take();
+        // A client that waits for answers sent this one after the missing ones were answered. So if the server said
+        // nothing since, either they were none, or the client does not wait.
+        let doubtful = lost.is_some_and(|lost| answered_to <= lost.min(self.settled_to));
+        exchange.doubt = if doubtful { Doubt::Lost } else { joined };
+        if lost.is_some() && self.open.front().is_some_and(|front| front.doubt == Doubt::Skipped) {
+            self.part_front();
+        } else {
+            self.believe_front();
+        }
+        let adopted = self.open.is_empty() && !doubtful && self.adopt(&mut exchange);
         self.flush_unasked();
-        let reading = adopted && exchange.response.as_ref().is_some_and(|response| !response.done);
+        let reading = adopted
+            && self.owner == Owner::Unasked
+            && exchange.response.as_ref().is_some_and(|response| !response.done);
         self.open.push_back(exchange);
         if reading {
             self.owner = Owner::Front;
@@ -220,18 +265,34 @@ impl Pairing {
         reading
     }
 
+    /// The client goes on: it has its answer.
+    fn believe_front(&mut self) {
+        if let Some(front) = self.open.front_mut().filter(|front| front.is_complete()) {
+            front.doubt = Doubt::None;
+            self.settle();
+        }
+    }
+
     /// Gives the oldest response that waits to a request that was sent no later, though it was delivered later.
     fn adopt(&mut self, exchange: &mut Exchange) -> bool {
-        if self.order != Order::Sure || exchange.lost_before {
+        if self.pipelines || self.responses_gap || self.order == Order::Ambiguous {
             return false;
         }
-        let Some((oldest, _)) = self.unasked.front() else { return false };
-        let first = oldest.response.as_ref().and_then(|response| response.first_time());
-        let before =
-            exchange.request_time().zip(first).is_some_and(|(request, response)| request <= response);
-        let Some((unasked, _)) = before.then(|| self.unasked.pop_front()).flatten() else { return false };
+        let time = exchange.request_time();
+        let before = |unasked: &(Exchange, Why)| {
+            let first = unasked.0.response.as_ref().and_then(|response| response.first_time());
+            time.zip(first).is_some_and(|(request, response)| request > response)
+        };
+        while self.unasked.front().is_some_and(before) {
+            if self.unasked.len() == 1 && self.owner == Owner::Unasked {
+                return false;
+            }
+            self.release_unasked();
+        }
+        let Some((unasked, _)) = self.unasked.pop_front() else { return false };
         exchange.response = unasked.response;
         exchange.interim = unasked.interim;
+        self.order = Order::Sure;
         true
     }
 
@@ -276,11 +337,14 @@ impl Pairing {
     }
 
     /// A final response came; says what it answers.
-    pub(super) fn add_response(&mut self, response: Box<Incoming>) -> Assigned {
-        let assigned = self.assign(response.first_time());
+    ///
+    /// `under_way` is true when the client's stream stands inside a request.
+    pub(super) fn add_response(&mut self, response: Box<Incoming>, under_way: bool) -> Assigned {
+        let mut assigned = self.assign(response.first_time(), under_way);
         let interim = std::mem::take(&mut self.interim);
         match (assigned.without, self.open.front_mut()) {
             (None, Some(exchange)) => {
+                assigned.doubtful = exchange.doubt != Doubt::None;
                 exchange.response = Some(response);
                 exchange.interim = interim;
                 self.owner = Owner::Front;
@@ -292,6 +356,7 @@ impl Pairing {
                     Some(Without::NotYet) | None => Why::Ask,
                 };
                 let exchange = Exchange { response: Some(response), interim, ..Exchange::default() };
+                assigned.doubtful = without != Some(Without::Forgotten);
                 self.unasked.push_back((exchange, why));
                 self.owner = Owner::Unasked;
             }
@@ -299,7 +364,7 @@ impl Pairing {
         assigned
     }
 
-    fn assign(&mut self, first: Option<Timestamp>) -> Assigned {
+    fn assign(&mut self, first: Option<Timestamp>, under_way: bool) -> Assigned {
         while self.unasked.len() >= WAITING_RESPONSES {
             self.release_unasked();
         }
@@ -312,17 +377,18 @@ impl Pairing {
         self.forgotten.clear();
         match self.order {
             Order::Sure => self.assign_in_order(first),
-            Order::Lost | Order::Ambiguous => self.assign_by_time(first),
+            Order::Lost | Order::Ambiguous => self.assign_by_time(first, under_way),
         }
     }
 
     fn assign_in_order(&mut self, first: Option<Timestamp>) -> Assigned {
         let without = |why| Assigned { without: Some(why), ..Assigned::default() };
+        self.doubt_front();
         // A front with a response waits for the end of its request: a second response is nobody's.
         let Some(front) = self.open.front().filter(|front| front.response.is_none()) else {
             return without(Without::NotYet);
         };
-        if front.lost_before {
+        if front.doubt != Doubt::None {
             if later(front.request_time(), first) {
                 return without(Without::Gap);
             }
@@ -336,14 +402,34 @@ impl Pairing {
         self.pair_front()
     }
 
-    fn assign_by_time(&mut self, first: Option<Timestamp>) -> Assigned {
+    /// One more response came than requests were seen: that of a doubtful pair was another request's.
+    fn doubt_front(&mut self) {
+        if self.open.front().is_some_and(|front| front.doubt == Doubt::Skipped && front.is_complete()) {
+            self.part_front();
+            self.release_front();
+            return;
+        }
+        let doubtful = |front: &&mut Exchange| front.doubt != Doubt::None && front.is_complete();
+        if let Some(front) = self.open.front_mut().filter(doubtful) {
+            let exchange = Exchange {
+                response: front.response.take(),
+                interim: std::mem::take(&mut front.interim),
+                ..Exchange::default()
+            };
+            let why = if front.doubt == Doubt::Lost { Why::Gap } else { Why::Ask };
+            self.ready.push_back(Ready { exchange, why });
+        }
+    }
+
+    fn assign_by_time(&mut self, first: Option<Timestamp>, under_way: bool) -> Assigned {
         let sent = self.sent_by(first);
         if sent == 0 {
             // Had the client waited, this response would have its request: more than one was under way.
             return Assigned { without: Some(Without::Gap), ..Assigned::default() };
         }
-        let one = sent == 1 || self.takes_turns;
-        let settled = self.order == Order::Lost && !self.pipelines && !self.requests_lost && one;
+        let one = sent == 1 || self.takes_turns || self.took_turns(sent);
+        let all_seen = self.requests_lost.is_none() && !under_way;
+        let settled = self.order == Order::Lost && !self.pipelines && all_seen && one;
         if !settled {
             return self.give_up(first);
         }
@@ -351,7 +437,18 @@ impl Pairing {
             self.release_front();
         }
         self.order = Order::Sure;
-        self.pair_front()
+        let doubt = if self.responses_gap { Doubt::Skipped } else { Doubt::None };
+        let assigned = self.pair_front();
+        if let Some(front) = self.open.front_mut() {
+            front.doubt = doubt;
+        }
+        assigned
+    }
+
+    /// True when the server said something, or bytes of it went missing, between each two of the first requests.
+    fn took_turns(&self, count: usize) -> bool {
+        let first = self.open.iter().take(count);
+        first.clone().zip(first.skip(1)).all(|(earlier, next)| earlier.answered_to < next.answered_to)
     }
 
     /// Gives out all requests sent before the response as unanswered, and the response as unasked.
@@ -370,7 +467,6 @@ impl Pairing {
         let Some(front) = self.open.front_mut() else {
             return Assigned { without: Some(Without::NotYet), ..Assigned::default() };
         };
-        front.lost_before = false;
         self.responses_gap = false;
         Assigned { asked: front.asked(), ..Assigned::default() }
     }
@@ -395,23 +491,29 @@ impl Pairing {
     }
 
     /// The response that is being read has ended, or can be read no further.
-    pub(super) fn end_response(&mut self) {
+    ///
+    /// `position` is where the server's stream stands.
+    pub(super) fn end_response(&mut self, position: u64) {
+        if self.owner == Owner::Front {
+            self.settled_to = position;
+        }
         self.owner = Owner::None;
         self.settle();
     }
 
     /// Hands out the front if both halves are done; to be called when a request has ended.
     pub(super) fn settle(&mut self) {
-        while self.owner != Owner::Front && self.open.front().is_some_and(Exchange::is_complete) {
+        let certain = |front: &Exchange| front.is_complete() && front.doubt == Doubt::None;
+        while self.owner != Owner::Front && self.open.front().is_some_and(certain) {
             let Some(exchange) = self.open.pop_front() else { return };
             self.takes_turns |= self.open.is_empty();
             self.ready.push_back(Ready { exchange, why: Why::Ask });
         }
     }
 
-    /// Requests may be missing before the next one.
-    pub(super) fn lose_requests(&mut self) {
-        self.requests_lost = true;
+    /// Requests may be missing before the next one; the server's stream has reached `server_end`.
+    pub(super) fn lose_requests(&mut self, server_end: u64) {
+        self.requests_lost = Some(server_end);
     }
 
     /// Responses may be missing before the next one.
@@ -432,9 +534,35 @@ impl Pairing {
         if let Some(front) = self.open.iter_mut().find(|exchange| exchange.response.is_none()) {
             front.interim = interim;
         }
+        self.part_unconfirmed();
         while !self.open.is_empty() {
             self.release_front();
         }
+    }
+
+    /// Takes a pair apart that nothing has confirmed when the end comes. A connection that was joined right before a
+    /// request is given the benefit of the doubt, if the response ends where it should.
+    fn part_unconfirmed(&mut self) {
+        let unconfirmed = self.open.front().is_some_and(|front| match front.doubt {
+            Doubt::None => false,
+            Doubt::Joined => !front.response.as_ref().is_some_and(|response| response.whole),
+            Doubt::Lost | Doubt::Skipped => true,
+        });
+        if unconfirmed {
+            self.part_front();
+        }
+    }
+
+    /// Hands out the response of the front as nobody's; the request stays.
+    fn part_front(&mut self) {
+        let Some(front) = self.open.front_mut() else { return };
+        front.doubt = Doubt::None;
+        let Some(mut response) = front.response.take() else { return };
+        response.head.findings.add(Rule::AmbiguousPairing);
+        let interim = std::mem::take(&mut front.interim);
+        let exchange = Exchange { response: Some(response), interim, ..Exchange::default() };
+        self.ready.push_back(Ready { exchange, why: Why::Gap });
+        self.responses_gap = true;
     }
 }
 

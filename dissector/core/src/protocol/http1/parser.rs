@@ -8,14 +8,15 @@ use memchr::{memchr, memrchr};
 use super::chunked::Chunked;
 use super::findings::Rule;
 use super::framing::Framing;
-use super::head::{HeadScan, Side, is_empty_line, parse_head};
+use super::head::{HeadScan, Side, parse_head};
 use super::incoming::Incoming;
-use super::limits::{OVERFLOW_LINE_BYTES, SEARCH_LINE_BYTES};
-use super::message::{Head, is_framing_field, trim_blanks};
+use super::limits::SEARCH_LINE_BYTES;
+use super::message::Head;
+use super::overflow::Overflow;
 use super::resync;
 use crate::limits::{Counter, Limits};
 use crate::output::Output;
-use crate::stream::{Found, Front, Stream};
+use crate::stream::{Found, Front, Mark, Stream};
 
 /// Bytes that are merged at a time while a head is searched for its end: a body that follows stays in its pieces.
 const MERGE_STEP: usize = 4 * 1024;
@@ -50,6 +51,10 @@ pub(super) struct Reader {
     scan: HeadScan,
     /// The next message is found by a search.
     searched: bool,
+    /// The search is there because bytes are missing.
+    lossy: bool,
+    /// The last byte that was skipped in such a search.
+    skipped: Option<Mark>,
     /// Line feeds skipped before the message.
     empty_lines: u64,
     /// A broken rule to report with the next message.
@@ -79,14 +84,6 @@ enum State {
     Stopped,
 }
 
-#[derive(Debug)]
-struct Overflow {
-    message: Box<Incoming>,
-    line: Vec<u8>,
-    /// The line does not count: it is over its limit, or its start is missing.
-    ignored: bool,
-}
-
 enum Scan {
     Found(usize),
     Limit,
@@ -101,6 +98,8 @@ impl Reader {
             state: if mid_stream { State::Search(false) } else { State::Start },
             scan: HeadScan::default(),
             searched: false,
+            lossy: mid_stream,
+            skipped: None,
             empty_lines: 0,
             pending: None,
             heads: 0,
@@ -127,10 +126,15 @@ impl Reader {
         matches!(self.state, State::Search(_) | State::Trial)
     }
 
+    /// The last byte skipped since the last call, when others are missing: it may be of a message that goes unseen.
+    pub(super) fn take_skipped(&mut self) -> Option<Mark> {
+        self.skipped.take()
+    }
+
     /// Bytes of memory held.
     pub(super) fn held_bytes(&self) -> usize {
         match &self.state {
-            State::Overflow(overflow) => overflow.message.held_bytes() + overflow.line.capacity(),
+            State::Overflow(overflow) => overflow.held_bytes(),
             _ => 0,
         }
     }
@@ -271,6 +275,7 @@ impl Reader {
             message.head.findings.add(rule);
         }
         self.heads += 1;
+        self.lossy = false;
         message
     }
 
@@ -308,7 +313,7 @@ impl Reader {
         let state = std::mem::replace(&mut self.state, State::Stopped);
         let message = match state {
             State::Head => self.partial(stream, limits),
-            State::Overflow(overflow) => Some(overflow.message),
+            State::Overflow(overflow) => Some(overflow.into_message()),
             _ => None,
         };
         message.map(|mut message| {
@@ -328,34 +333,24 @@ impl Reader {
         let Some(mut head) = parse_head(&bytes[..lines], self.side, limits) else { return Event::NotHttp };
         head.findings.add(Rule::HeadTooLarge);
         let message = Box::new(self.message(head, lines, stream));
-        self.state = State::Overflow(Box::new(Overflow { message, line: Vec::new(), ignored }));
+        self.state = State::Overflow(Box::new(Overflow::new(message, ignored)));
         self.overflow(stream)
     }
 
     fn overflow(&mut self, stream: &mut Stream) -> Event {
         let State::Overflow(overflow) = &mut self.state else { return Event::Wait };
-        while let Front::Data(piece) = stream.front() {
-            let end = memchr(b'\n', piece);
-            let part = &piece[..end.unwrap_or(piece.len())];
-            let consumed = part.len() + usize::from(end.is_some());
-            overflow.add(part);
-            let ended = end.is_some() && overflow.end_line();
-            stream.consume(consumed);
-            if ended {
-                let State::Overflow(overflow) = std::mem::replace(&mut self.state, State::Decide) else {
-                    return Event::Wait;
-                };
-                let mut message = overflow.message;
-                message.note_progress(stream);
-                return Event::Head(message);
-            }
+        if overflow.read(stream) {
+            let State::Overflow(overflow) = std::mem::replace(&mut self.state, State::Decide) else {
+                return Event::Wait;
+            };
+            return Event::Head(overflow.into_message());
         }
         let Some(gap) = stream.skip_gap() else { return Event::Wait };
         let State::Overflow(overflow) = std::mem::replace(&mut self.state, State::Start) else {
             return Event::Wait;
         };
         self.lost();
-        let mut message = overflow.message;
+        let mut message = overflow.into_message();
         message.headers_affected = true;
         message.gap_bytes = gap.length;
         message.abandon();
@@ -363,6 +358,19 @@ impl Reader {
     }
 
     fn body(&mut self, stream: &mut Stream, message: &mut Incoming, limits: &Limits) -> Event {
+        if message.may_lack_body && !matches!(self.state, State::Close) {
+            match resync::is_at_status_line(stream.contiguous(resync::STATUS_LINE_BYTES)) {
+                // The next response stands where the body should: this one answered HEAD.
+                Some(true) => {
+                    message.framing = Framing::None;
+                    message.end_at_head();
+                    self.state = State::Start;
+                    return Event::End;
+                }
+                None if !stream.is_cut() => return Event::Wait,
+                Some(false) | None => message.may_lack_body = false,
+            }
+        }
         let event = match &mut self.state {
             State::Length(left) => length_body(left, stream, message, limits),
             State::Chunked(chunked) => chunked.read(stream, message, limits),
@@ -386,12 +394,14 @@ impl Reader {
 
     fn broken(&mut self, lost: bool) -> Event {
         self.searched = true;
+        self.lossy |= lost;
         self.state = State::Search(false);
         Event::Broken { lost }
     }
 
     fn lost(&mut self) -> Event {
         self.searched = true;
+        self.lossy = true;
         self.empty_lines = 0;
         self.state = State::Search(false);
         Event::Lost
@@ -399,8 +409,8 @@ impl Reader {
 
     /// Reads line after line until one holds a start line.
     fn search_on(&mut self, stream: &mut Stream, limits: &Limits, output: &mut Output<'_>) -> Event {
-        let State::Search(line_start_known) = &mut self.state else { return Event::Wait };
         loop {
+            let State::Search(line_start_known) = self.state else { return Event::Wait };
             if matches!(stream.front(), Front::Gap(_)) {
                 stream.skip_gap();
                 return self.lost();
@@ -408,11 +418,9 @@ impl Reader {
             match stream.find(b"\n", SEARCH_LINE_BYTES) {
                 Found::At(end) => {
                     let line = &stream.contiguous(end + 1)[..end];
-                    let start = resync::find_start(line, self.side, *line_start_known);
-                    let skipped = stream.consume(start.unwrap_or(end + 1));
-                    *line_start_known = true;
-                    self.searched |= skipped > 0;
-                    output.count(Counter::BytesSkipped, skipped as u64);
+                    let start = resync::find_start(line, self.side, line_start_known);
+                    self.skip(start.unwrap_or(end + 1), stream, output);
+                    self.state = State::Search(true);
                     if start.is_some() {
                         self.scan = HeadScan::default();
                         self.state = State::Trial;
@@ -420,19 +428,25 @@ impl Reader {
                     }
                 }
                 Found::Limit => {
-                    let skipped = stream.consume(SEARCH_LINE_BYTES / 2);
-                    *line_start_known = false;
-                    self.searched = true;
-                    output.count(Counter::BytesSkipped, skipped as u64);
+                    self.skip(SEARCH_LINE_BYTES / 2, stream, output);
+                    self.state = State::Search(false);
                 }
                 Found::NotYet if stream.is_cut() && stream.available() > 0 => {
-                    let skipped = stream.consume(stream.available());
-                    *line_start_known = false;
-                    self.searched = true;
-                    output.count(Counter::BytesSkipped, skipped as u64);
+                    self.skip(stream.available(), stream, output);
+                    self.state = State::Search(false);
                 }
                 Found::NotYet => return Event::Wait,
             }
+        }
+    }
+
+    /// Drops bytes that are of no message.
+    fn skip(&mut self, count: usize, stream: &mut Stream, output: &mut Output<'_>) {
+        let skipped = stream.consume(count);
+        if skipped > 0 {
+            self.searched = true;
+            self.skipped = if self.lossy { stream.last_mark() } else { None };
+            output.count(Counter::BytesSkipped, skipped as u64);
         }
     }
 
@@ -455,41 +469,9 @@ impl Reader {
             Scan::More if stream.is_cut() => stream.available(),
             Scan::More => return Event::Wait,
         };
-        let skipped = stream.consume(rejected.max(1));
-        output.count(Counter::BytesSkipped, skipped as u64);
-        self.searched = true;
+        self.skip(rejected.max(1), stream, output);
         self.state = State::Search(true);
         self.search_on(stream, limits, output)
-    }
-}
-
-impl Overflow {
-    /// Adds to the current line.
-    fn add(&mut self, part: &[u8]) {
-        let room = OVERFLOW_LINE_BYTES - self.line.len();
-        self.ignored |= part.len() > room;
-        self.line.extend_from_slice(&part[..part.len().min(room)]);
-    }
-
-    /// Ends the current line; true when it was the empty one.
-    fn end_line(&mut self) -> bool {
-        let ignored = std::mem::take(&mut self.ignored);
-        let line = std::mem::take(&mut self.line);
-        if ignored {
-            return false;
-        }
-        if is_empty_line(&line) {
-            return true;
-        }
-        if let Some(colon) = memchr(b':', &line) {
-            let name = trim_blanks(&line[..colon]);
-            let value = trim_blanks(line[colon + 1..].trim_ascii_end());
-            if is_framing_field(name) {
-                let name = String::from_utf8_lossy(name);
-                self.message.head.known.note(&name, &String::from_utf8_lossy(value).into_owned().into());
-            }
-        }
-        false
     }
 }
 
@@ -503,7 +485,7 @@ fn length_body(left: &mut u64, stream: &mut Stream, message: &mut Incoming, limi
         }
         let Some(gap) = stream.skip_gap() else { return Event::Wait };
         let inside = gap.length.min(*left);
-        message.miss(inside, limits);
+        message.miss(inside, gap.length, limits);
         *left -= inside;
         if *left == 0 {
             message.finish(stream, false);
@@ -517,7 +499,7 @@ fn close_body(stream: &mut Stream, message: &mut Incoming, limits: &Limits) -> E
     loop {
         message.body.read(stream, u64::MAX, limits);
         match stream.skip_gap() {
-            Some(gap) => message.miss(gap.length, limits),
+            Some(gap) => message.miss(gap.length, gap.length, limits),
             None => return Event::Wait,
         }
     }

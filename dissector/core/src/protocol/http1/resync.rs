@@ -72,6 +72,19 @@ fn is_status_line(text: &[u8]) -> bool {
     }
 }
 
+/// Bytes that tell a status line.
+pub(super) const STATUS_LINE_BYTES: usize = "HTTP/1.1 200 ".len();
+
+/// Whether the bytes begin with a status line; none while there are too few to tell.
+pub(super) fn is_at_status_line(bytes: &[u8]) -> Option<bool> {
+    const START: &[u8] = b"HTTP/1.";
+    let length = bytes.len().min(START.len());
+    if bytes[..length] != START[..length] {
+        return Some(false);
+    }
+    bytes.get(..STATUS_LINE_BYTES).map(is_status_line)
+}
+
 /// Reads backwards from the version: target, then method. What stands before the method may be the end of a body.
 fn find_request_line(line: &[u8], line_start_known: bool) -> Option<usize> {
     let (rest, version) = line.split_at_checked(line.len().checked_sub(" HTTP/1.1".len())?)?;

@@ -13,7 +13,7 @@ use super::head::Side;
 use super::incoming::Incoming;
 use super::limits::UNDECIDED_BYTES;
 use super::message::Head;
-use super::pairing::{Pairing, Ready};
+use super::pairing::{Doubt, Pairing, Ready};
 use super::parser::{Event, Reader};
 use super::{resync, upgrade};
 use crate::limits::{Counter, Limits};
@@ -28,6 +28,12 @@ pub(super) struct Http1Session {
     server: Reader,
     pairing: Pairing,
     mid_stream: bool,
+    /// The client's bytes wait for the answer to a request to change the protocol.
+    blocked: bool,
+    /// Offset that the server's stream has reached.
+    server_end: u64,
+    /// Bytes of the client wait in a search: where the server's stream stood when the first of them came.
+    unread_since: Option<u64>,
     /// Calls with both halves that were handed out.
     matched: u64,
     /// The client's stream lost bytes that may have held requests.
@@ -55,6 +61,9 @@ impl Http1Session {
             server: Reader::new(Side::Response, start.mid_stream),
             pairing: Pairing::default(),
             mid_stream: start.mid_stream,
+            blocked: false,
+            server_end: 0,
+            unread_since: None,
             matched: 0,
             requests_gap: false,
             ended: None,
@@ -69,7 +78,9 @@ impl Http1Session {
                 return undecided;
             }
             let limits = &*self.limits;
-            match self.client.next(stream, self.pairing.request(), limits, output) {
+            let event = self.client.next(stream, self.pairing.request(), limits, output);
+            self.note_skipped(&event);
+            match event {
                 Event::Wait => return Read::Wait,
                 Event::Head(request) => self.begin_request(request, stream),
                 Event::CutHead(request) => {
@@ -100,9 +111,18 @@ impl Http1Session {
         }
     }
 
+    /// Bytes that were skipped because others are missing may be of a request.
+    fn note_skipped(&mut self, event: &Event) {
+        let Some(skipped) = self.client.take_skipped() else { return };
+        let with_head = matches!(event, Event::Head(request) if request.first == Some(skipped));
+        // Bytes that waited here came before the server said what it said since.
+        let noticed = self.unread_since.take().filter(|_| !with_head).unwrap_or(self.server_end);
+        self.pairing.lose_requests(noticed);
+    }
+
     fn lose_requests(&mut self) {
         self.requests_gap = true;
-        self.pairing.lose_requests();
+        self.pairing.lose_requests(self.server_end);
     }
 
     /// A request that may change the protocol waits for its answer: what the client sends behind it is of the old
@@ -142,18 +162,19 @@ impl Http1Session {
 
     fn add_request(&mut self, request: Box<Incoming>) {
         let head = asked(&request) == Asked::Head;
-        let adopted = self.pairing.add_request(request, self.limits.open_calls);
+        let first = self.mid_stream && self.client.heads() == 1 && self.server_end == 0;
+        let joined = if first { Doubt::Joined } else { Doubt::None };
+        let limit = self.limits.open_calls;
+        let adopted = self.pairing.add_request(request, self.server_end, joined, limit);
         // The response was read before its request was known: HEAD would have told that it has no body.
         if adopted
             && head
             && let Some(response) = self.pairing.response().filter(|response| response.body.is_untouched())
         {
             response.framing = Framing::None;
-            response.last = response.marks.last();
-            response.done = true;
-            response.whole = true;
+            response.end_at_head();
             self.server.end_body();
-            self.pairing.end_response();
+            self.pairing.end_response(self.server_end);
         }
     }
 
@@ -169,23 +190,22 @@ impl Http1Session {
                 }
                 Event::CutHead(response) => {
                     if let Some(response) = response {
-                        self.add_response(response);
-                        self.pairing.end_response();
+                        self.add_partial_response(response, stream, output);
                     }
                     self.pairing.lose_responses();
                 }
                 Event::NotHttp if self.is_stranger() => return Read::Leave(Progress::Withdraw),
                 Event::NotHttp => self.begin_headless(stream, output),
-                Event::End => self.pairing.end_response(),
+                Event::End => self.pairing.end_response(stream.position()),
                 Event::Broken { lost } => {
                     output.count(Counter::MessagesMalformed, u64::from(!lost));
-                    self.pairing.end_response();
+                    self.pairing.end_response(stream.position());
                     if lost {
                         self.pairing.lose_responses();
                     }
                 }
                 Event::Lost => {
-                    self.pairing.end_response();
+                    self.pairing.end_response(stream.position());
                     self.pairing.lose_responses();
                 }
             }
@@ -198,26 +218,41 @@ impl Http1Session {
         if response.head.status_line().is_none() {
             response.head.findings.add(Rule::NoStatusLine);
         }
-        let assigned = self.pairing.add_response(response);
-        if assigned.ambiguous
-            && let Some(response) = self.pairing.response()
-        {
-            response.head.findings.add(Rule::AmbiguousPairing);
+        let under_way = !self.client.is_between() || self.blocked;
+        let assigned = self.pairing.add_response(response, under_way);
+        if let Some(response) = self.pairing.response() {
+            response.may_lack_body = assigned.doubtful;
+            if assigned.ambiguous {
+                response.head.findings.add(Rule::AmbiguousPairing);
+            }
         }
         assigned.asked
     }
 
+    /// Adds a response whose head breaks off.
+    fn add_partial_response(&mut self, response: Box<Incoming>, stream: &Stream, output: &mut Output<'_>) {
+        match interim_code(&response) {
+            Some(code) => self.add_interim(code, output),
+            None => {
+                self.add_response(response);
+                self.pairing.end_response(stream.position());
+            }
+        }
+    }
+
     fn begin_response(
         &mut self,
-        response: Box<Incoming>,
+        mut response: Box<Incoming>,
         stream: &Stream,
         output: &mut Output<'_>,
     ) -> Option<Progress> {
-        let code = response.head.status_code();
-        if let Some(code @ (100 | 102..=199)) = code {
-            self.begin_interim(code, response, output);
+        if let Some(code) = interim_code(&response) {
+            framing::of_response(&mut response.head, Some(code), Asked::Plain);
+            self.server.begin(Framing::None);
+            self.add_interim(code, output);
             return None;
         }
+        let code = response.head.status_code();
         let asked = self.add_response(response);
         let response = self.pairing.response()?;
         response.framing = framing::of_response(&mut response.head, code, asked);
@@ -226,14 +261,12 @@ impl Http1Session {
         }
         if self.server.begin(response.framing) {
             response.finish(stream, true);
-            self.pairing.end_response();
+            self.pairing.end_response(stream.position());
         }
         None
     }
 
-    fn begin_interim(&mut self, code: u16, mut response: Box<Incoming>, output: &mut Output<'_>) {
-        framing::of_response(&mut response.head, Some(code), Asked::Plain);
-        self.server.begin(Framing::None);
+    fn add_interim(&mut self, code: u16, output: &mut Output<'_>) {
         if !self.pairing.add_interim(code, self.limits.interim_responses) {
             output.count(Counter::ListsLimited, 1);
         }
@@ -273,7 +306,7 @@ impl Http1Session {
             }
         }
         self.server.begin(Framing::Tunnel);
-        self.pairing.end_response();
+        self.pairing.end_response(stream.position());
         self.hand_out(output);
         hand_over(to, settings)
     }
@@ -326,13 +359,13 @@ impl Http1Session {
     }
 
     /// Reads what the ended streams still hold: heads that break off, and bodies that the end ends.
-    fn read_rest(&mut self, cause: Cause, streams: &mut Streams) {
+    fn read_rest(&mut self, cause: Cause, streams: &mut Streams, output: &mut Output<'_>) {
         if let Some(request) = self.client.finish_head(&mut streams.client, &self.limits) {
             self.add_request(request);
         }
         let in_body = self.server.is_in_body();
         if let Some(response) = self.server.finish_head(&mut streams.server, &self.limits) {
-            self.add_response(response);
+            self.add_partial_response(response, &streams.server, output);
             return;
         }
         // A body delimited by the close is whole only if the close was seen (RFC 9112 section 8).
@@ -344,6 +377,11 @@ impl Http1Session {
             response.finish(&streams.server, true);
         }
     }
+}
+
+/// The status of a response that another follows: 101 is final for HTTP.
+fn interim_code(response: &Incoming) -> Option<u16> {
+    response.head.status_code().filter(|code| matches!(code, 100 | 102..=199))
 }
 
 fn asked(request: &Incoming) -> Asked {
@@ -366,6 +404,7 @@ fn check_host(head: &mut Head) {
 
 impl Session for Http1Session {
     fn advance(&mut self, direction: Direction, streams: &mut Streams, output: &mut Output<'_>) -> Progress {
+        self.server_end = streams.server.end_position();
         if direction == Direction::ServerToClient {
             if let Read::Leave(progress) = self.read_responses(&mut streams.server, output) {
                 if matches!(progress, Progress::HandOver(_)) {
@@ -378,7 +417,13 @@ impl Session for Http1Session {
             }
         }
         // Requests that waited for this response, or those that are new.
-        match self.read_requests(&mut streams.client, output) {
+        let read = self.read_requests(&mut streams.client, output);
+        if direction != Direction::ServerToClient {
+            let waits = self.client.is_searching() && streams.client.available() > 0;
+            self.unread_since = waits.then(|| self.unread_since.unwrap_or(self.server_end));
+        }
+        self.blocked = matches!(read, Read::Blocked);
+        match read {
             Read::Wait | Read::Blocked => Progress::Continue,
             Read::Leave(progress) => {
                 if matches!(progress, Progress::HandOver(_)) {
@@ -393,7 +438,7 @@ impl Session for Http1Session {
         self.ended = Some(cause);
         self.read_requests(&mut streams.client, output);
         self.read_responses(&mut streams.server, output);
-        self.read_rest(cause, streams);
+        self.read_rest(cause, streams, output);
         self.finish(cause, output);
     }
 

@@ -1,39 +1,62 @@
-//! Whole conversations through the dissector.
+//! Whole conversations through the dissector: those of `testdata/` with the calls that must come out, the conformance
+//! suite over those that are undamaged, the limits, and fuzzing.
 
-use wirecall_schemas::{Call, Completeness};
+mod conversation;
+mod fuzz;
+mod limits;
+mod memory;
 
 use super::Http1;
 use crate::Registry;
-use crate::protocol::conformance::{Sample, Suite};
+use crate::protocol::conformance::Suite;
+use conversation::Conversation;
+
+/// The conversations by topic.
+const FILES: &[(&str, &str)] = &[
+    ("heads", include_str!("../testdata/heads.txt")),
+    ("framing", include_str!("../testdata/framing.txt")),
+    ("chunked", include_str!("../testdata/chunked.txt")),
+    ("bodies", include_str!("../testdata/bodies.txt")),
+    ("pairing", include_str!("../testdata/pairing.txt")),
+    ("upgrade", include_str!("../testdata/upgrade.txt")),
+    ("close", include_str!("../testdata/close.txt")),
+    ("gaps", include_str!("../testdata/gaps.txt")),
+    ("joined", include_str!("../testdata/joined.txt")),
+];
+
+fn registry() -> Registry {
+    Registry::empty().with(Http1)
+}
+
+fn conversations() -> impl Iterator<Item = Conversation> {
+    FILES.iter().flat_map(|(topic, text)| conversation::parse_file(topic, text))
+}
+
+#[test]
+fn conversations_give_the_calls_that_are_written_beneath_them() {
+    let mut differences = String::new();
+    for conversation in conversations() {
+        let calls = conversation.play(&registry());
+        let rendered = conversation::render(&calls);
+        if rendered != conversation.expected {
+            differences += &format!("== {}\n{rendered}\n", conversation.name);
+        }
+    }
+    assert!(differences.is_empty(), "these came out differently:\n{differences}");
+}
+
+#[test]
+fn conversations_give_the_same_calls_byte_by_byte() {
+    for conversation in conversations() {
+        let calls = conversation.split(1).play(&registry());
+        assert_eq!(conversation::render(&calls), conversation.expected, "{}", conversation.name);
+    }
+}
 
 #[test]
 fn conforms() {
-    let registry = Registry::empty().with(Http1);
-    let samples = [Sample::tcp(
-        "keep-alive",
-        80,
-        &[
-            b">GET /a HTTP/1.1\r\nHost: h\r\n\r\n",
-            b"<HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-            b">POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc",
-            b"<HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nworld\r\n0\r\n\r\n",
-            b">DELETE /c HTTP/1.1\r\nHost: h\r\n\r\n",
-            b"<HTTP/1.1 204 No Content\r\n\r\n",
-        ],
-    )];
-    let calls = Suite { registry: &registry, tells_sides: true }.run(&samples);
-    let matched = Completeness::Matched;
-    assert_eq!(
-        calls[0].iter().map(brief).collect::<Vec<_>>(),
-        [
-            ("GET /a 200".to_owned(), matched),
-            ("POST /b 404".to_owned(), matched),
-            ("DELETE /c 204".to_owned(), matched)
-        ]
-    );
-}
-
-fn brief(call: &Call) -> (String, Completeness) {
-    let text = |part: &Option<bytestring::ByteString>| part.as_deref().unwrap_or("-").to_owned();
-    (format!("{} {} {}", text(&call.operation), text(&call.target), text(&call.status)), call.completeness)
+    let samples: Vec<_> = conversations().filter_map(|conversation| conversation.sample()).collect();
+    assert!(samples.len() > 15, "most conversations are undamaged");
+    let calls = Suite { registry: &registry(), tells_sides: true }.run(&samples);
+    assert_eq!(calls.len(), samples.len());
 }

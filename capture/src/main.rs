@@ -1,0 +1,10 @@
+//! The capture agent's program.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    wirecall_service::exit::run(wirecall_capture::app::run)
+}
