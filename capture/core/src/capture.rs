@@ -214,7 +214,7 @@ impl Capture {
             && let Some(Tracked { flow: Flow::Tcp(tcp), client_is_low }) = self.table.get_mut(index)
         {
             let side = side(*client_is_low, arrival.sighting.from_low);
-            if tcp.is_replaced_by(side, header, payload, window) {
+            if tcp.is_replaced_by(side, header, payload, window, packet.time) {
                 self.close(index, ChunkCause::PortReuse, arrival.moment);
                 self.table.remove(index);
                 found = None;

@@ -1,7 +1,7 @@
 //! A TCP connection from its first packet to its end: handshake, identity, FIN and RST. The bytes are the
 //! reassembly's matter.
 
-use wirecall_schemas::{Chunk, ChunkCause, ChunkKind, Orientation, Totals};
+use wirecall_schemas::{Chunk, ChunkCause, ChunkKind, Orientation, Timestamp, Totals};
 
 use super::identity::{Claim, handshake_id};
 use super::key::FlowKey;
@@ -27,6 +27,8 @@ pub(crate) struct TcpConnection {
     /// Something other than a handshake or a reset was seen.
     confirmed: bool,
     closed: bool,
+    /// Capture time of the packet that closed it.
+    closed_time: Timestamp,
     /// The side that sent the first FIN.
     first_finish: Option<usize>,
     packets: [i64; 2],
@@ -48,6 +50,7 @@ impl TcpConnection {
             timestamp: None,
             confirmed: claim.is_some(),
             closed: false,
+            closed_time: Timestamp::from_micros(0),
             first_finish: None,
             packets: [0; 2],
             bytes: [0; 2],
@@ -95,6 +98,7 @@ impl TcpConnection {
         header: &TcpHeader,
         payload: usize,
         window: usize,
+        time: Timestamp,
     ) -> bool {
         let window = signed(window);
         if !header.has(SYN) {
@@ -110,7 +114,7 @@ impl TcpConnection {
             return self.syn_ack_is_foreign(side, header);
         }
         if self.closed {
-            return true;
+            return !self.is_old_syn(side, header, time);
         }
         match self.initial[side] {
             Some(initial) => initial != header.sequence,
@@ -118,6 +122,12 @@ impl TcpConnection {
             // Both sides open at once (RFC 9293 section 3.5), as long as the server has not been heard.
             None => self.pair.streams[SERVER].seen,
         }
+    }
+
+    /// A SYN of this connection, handed on again after the end: taken before it, as its capture time says. A real new
+    /// connection comes later in time, and with another number.
+    fn is_old_syn(&self, side: usize, header: &TcpHeader, time: Timestamp) -> bool {
+        self.initial[side] == Some(header.sequence) && time < self.closed_time
     }
 
     /// A SYN captured after the first data of its connection.
@@ -128,6 +138,10 @@ impl TcpConnection {
 
     fn syn_ack_is_foreign(&self, side: usize, header: &TcpHeader) -> bool {
         let peer = 1 - side;
+        if self.closed && self.initial[side].is_none() {
+            // The refusal was not the server's: somebody forged a reset, and the handshake goes on.
+            return true;
+        }
         match self.initial[peer] {
             // It acknowledges the SYN, and maybe data in it (RFC 7413).
             Some(initial) => {
@@ -160,7 +174,7 @@ impl TcpConnection {
             self.handle_reset(side, header, body, packets, context);
             return;
         }
-        let effective = self.anchor(side, header, context);
+        let effective = self.anchor(side, header, body.data, context);
         self.note_sender(side, context);
         let needs = self.note_acknowledgement(side, header, context);
         self.identify(header, context);
@@ -189,7 +203,7 @@ impl TcpConnection {
     }
 
     /// Anchors a direction that no handshake has anchored; true if this is its first packet.
-    fn anchor(&mut self, side: usize, header: &TcpHeader, context: &Context<'_>) -> bool {
+    fn anchor(&mut self, side: usize, header: &TcpHeader, payload: &[u8], context: &Context<'_>) -> bool {
         let from_handshake = self.initial[CLIENT].is_some() && self.claim.is_none();
         let stream = &mut self.pair.streams[side];
         if header.has(SYN) {
@@ -197,7 +211,10 @@ impl TcpConnection {
         }
         let is_first = !stream.seen;
         if !stream.started {
-            stream.start(header.sequence);
+            // A keep-alive probe repeats the last byte of the stream, as a zero (RFC 9293 section 3.8.4): what is new
+            // begins behind it.
+            let probe = !from_handshake && payload == [0];
+            stream.start(header.sequence.wrapping_add(u32::from(probe)));
             stream.is_mid_stream = !from_handshake;
             if from_handshake && self.initial[side].is_none() {
                 self.initial[side] = Some(header.sequence.wrapping_sub(1));
@@ -351,6 +368,7 @@ impl TcpConnection {
             return;
         }
         self.closed = true;
+        self.closed_time = context.moment.time;
         if self.claim.is_none() {
             self.claim_id(context);
         }
