@@ -8,7 +8,7 @@ pub struct Limits {
     pub probe_bytes: usize,
     /// Bytes of each direction kept so that a likely but unproven protocol can be withdrawn and others tried on them.
     pub trial_bytes: usize,
-    /// How often a connection that was joined late, or lost bytes, is probed again where the talk turns around.
+    /// How often a connection that no protocol claimed is probed again where the talk turns around.
     pub reprobes: u32,
     /// Protocols that one connection may change to, one after another (CONNECT in CONNECT in …).
     pub hand_overs: u32,
@@ -113,7 +113,7 @@ counters! {
     ConnectionsEvicted => "connections_evicted",
     /// Segments of connections that had ended, delivered again.
     SegmentsAfterClose => "segments_after_close",
-    /// Connections that no protocol claimed.
+    /// Connections that no protocol claimed; each time they are looked at again, they count again.
     ConnectionsOpaque => "connections_opaque",
     /// Protocols withdrawn after a wrong yes.
     ProtocolsWithdrawn => "protocols_withdrawn",

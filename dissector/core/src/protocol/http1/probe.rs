@@ -2,7 +2,8 @@
 //!
 //! Many protocols talk in lines of text, some with HTTP's own words: RTSP, SIP and ICAP have its grammar with another
 //! name, SSDP and some multicast protocols even its name. So nothing less than a request line or a status line with
-//! `HTTP/1.x` counts, and the first byte that does not fit says no.
+//! `HTTP/1.x` counts by itself, and the first byte that does not fit says no. A request line without its version, or
+//! with a broken one, is what probes, attackers and clients of HTTP/0.9 send: there the answer decides.
 
 use memchr::memchr;
 
@@ -26,6 +27,10 @@ enum Judgement {
     Yes,
     No,
     NotYet,
+    /// A request line with a broken version, or without a target: HTTP if the answer is.
+    Broken,
+    /// A method and a path and nothing more: HTTP/0.9, or another protocol of lines (Redis has a GET too).
+    Simple,
 }
 
 /// Judges the first bytes of both directions.
@@ -40,10 +45,26 @@ pub(super) fn probe(opening: &Opening<'_>) -> Verdict {
     if opening.mid_stream {
         return probe_mid_stream(opening);
     }
+    let request = judge(opening.client, Side::Request);
+    if matches!(request, Judgement::Broken | Judgement::Simple) {
+        return judge_answer(request, opening);
+    }
     if rules_out(opening.client) || rules_out(opening.server) || opening.is_final() {
         return Verdict::No;
     }
     Verdict::NotYet
+}
+
+/// Judges an odd request by its answer, which is no whole status line so far.
+fn judge_answer(request: Judgement, opening: &Opening<'_>) -> Verdict {
+    let server = opening.server;
+    match (judge(server, Side::Response), server.data.first()) {
+        (Judgement::NotYet, _) if !server.is_final => Verdict::NotYet,
+        // The first bytes of Redis replies.
+        (_, None | Some(b'+' | b'-' | b':' | b'$' | b'*')) => Verdict::No,
+        _ if request == Judgement::Simple => Verdict::Yes { swapped: false, certainty: Certainty::Likely },
+        _ => Verdict::No,
+    }
 }
 
 /// True when a direction's bytes begin neither a request nor a response.
@@ -111,6 +132,7 @@ fn judge_target(method: &[u8], text: &[u8]) -> Judgement {
     let line = &text[..memchr(b'\n', text).unwrap_or(text.len())];
     let whole = line.len() < text.len();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = &line[line.iter().take_while(|&&byte| byte == b' ').count()..];
     // Text has no control characters; bytes over 127 are taken, since browsers of old sent them.
     if line.iter().any(|&byte| byte < b' ' || byte == 0x7f) {
         return Judgement::No;
@@ -128,7 +150,7 @@ fn judge_target(method: &[u8], text: &[u8]) -> Judgement {
     }
     match version {
         Some(version) if whole => judge_whole(method, target, version),
-        None if whole => Judgement::No,
+        None if whole => judge_without_version(method, target),
         Some(version) if !path && !is_version_start(version) => Judgement::No,
         _ if path && line.len() >= LONG_TARGET_BYTES && resync::is_known_method(method) => Judgement::Yes,
         _ => Judgement::NotYet,
@@ -139,7 +161,27 @@ fn judge_whole(method: &[u8], target: &[u8], version: &[u8]) -> Judgement {
     let http = version.len() == b"HTTP/1.1".len() && is_version_start(version);
     // SSDP (UPnP device architecture 1.1): HTTP's grammar, another protocol.
     let ssdp = method == b"M-SEARCH" || (method == b"NOTIFY" && target == b"*");
-    if http && !ssdp && !target.is_empty() { Judgement::Yes } else { Judgement::No }
+    if ssdp {
+        Judgement::No
+    } else if http && !target.is_empty() {
+        Judgement::Yes
+    } else if resync::is_plausible_method(method) && target.first() == Some(&b'/') {
+        Judgement::Broken
+    } else {
+        Judgement::No
+    }
+}
+
+/// Judges a line of two words.
+fn judge_without_version(method: &[u8], target: &[u8]) -> Judgement {
+    let path = target.first() == Some(&b'/') && !target.iter().any(|&byte| is_blank(byte));
+    match target.strip_prefix(b"HTTP/1.") {
+        _ if !resync::is_plausible_method(method) => Judgement::No,
+        Some([b'0'..=b'9']) => Judgement::Broken,
+        None if path && resync::is_known_method(method) => Judgement::Simple,
+        None if path => Judgement::Broken,
+        _ => Judgement::No,
+    }
 }
 
 /// True for the beginning of `HTTP/1.` and a digit.
@@ -184,6 +226,7 @@ mod tests {
             "get /x HTTP/1.1\r\n",
             "FROBNICATE /x HTTP/1.1\r\n",
             "GET http://h/ HTTP/1.1\r\n",
+            "GET    /x HTTP/1.1\r\n",
             "CONNECT h:443 HTTP/1.1\r\n",
             "CONNECT [::1]:443 HTTP/1.1\r\n",
             "OPTIONS * HTTP/1.1\r\n",
@@ -215,7 +258,8 @@ mod tests {
     #[test]
     fn other_protocols_are_ruled_out_at_their_first_odd_byte() {
         for (text, at) in [
-            ("GET /x\r\n", 8),
+            ("GET x\r\n", 7),
+            ("DESCRIBE rtsp://h/x RTSP/1.0\r\n", 21),
             ("OPTIONS rtsp://h RTSP/1.0\r\n", 18),
             ("INVITE sip:a@b SIP/2.0\r\n", 16),
             ("REQMOD icap://h/x ICAP/1.0\r\n", 19),
@@ -232,7 +276,6 @@ mod tests {
             ("PRI * HTTP/2.0\r\n", 12),
             ("M-SEARCH * HTTP/1.1\r\n", 21),
             ("NOTIFY * HTTP/1.1\r\n", 19),
-            ("GET / HTTP/1.10\r\n", 17),
             ("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", 12),
         ] {
             for length in 0..text.len() {
@@ -240,6 +283,34 @@ mod tests {
                 assert_eq!(client(&text[..length]), expected, "{:?}", &text[..length]);
             }
         }
+    }
+
+    #[test]
+    fn the_answer_decides_about_a_broken_request_line() {
+        for line in [
+            "GET /x\r\n",
+            "GET / HTTP/1.\n",
+            "GET /HTTP/1.1\n",
+            "GET HTTP/1.1\r\n",
+            "CCM_POST / HTTP/1.\n",
+            "GET / HTTP/1.10\r\n",
+        ] {
+            let line = line.as_bytes();
+            assert_eq!(probe(&opening(line, b"")), Verdict::NotYet, "{line:?}");
+            assert_eq!(probe(&opening(line, b"HTTP/1.")), Verdict::NotYet, "{line:?}");
+            assert_eq!(probe(&opening(line, b"HTTP/1.1 400 Bad Request\r\n")), YES, "{line:?}");
+            assert_eq!(probe(&opening(line, b"$-1\r\n")), Verdict::No, "{line:?}");
+            let silent = OpeningSide { data: b"", is_final: true };
+            assert_eq!(probe(&Opening { server: silent, ..opening(line, b"") }), Verdict::No, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_simple_request_may_be_answered_by_a_page() {
+        let likely = Verdict::Yes { swapped: false, certainty: Certainty::Likely };
+        assert_eq!(probe(&opening(b"GET /x\r\n", b"<html>")), likely);
+        assert_eq!(probe(&opening(b"GET / HTTP/1.\n", b"<html>")), Verdict::No);
+        assert_eq!(probe(&opening(b"FETCH /x\r\n", b"<html>")), Verdict::No);
     }
 
     #[test]
