@@ -31,8 +31,9 @@ use crate::{
     source::{
         af_packet::{AfPacket, AfPacketError},
         pcap::PcapError,
+        playback::{FileError, Playback},
     },
-    worker::{Files, Worker, WorkerError, now},
+    worker::{Live, Worker, WorkerError, now},
 };
 
 /// How often the main loop looks around.
@@ -118,9 +119,9 @@ impl Crew {
         let board = Arc::new(Board::new(1));
         let identity = identity(settings, CaptureMethod::Pcap, 0, Vec::new());
         let source = &settings.source;
-        let files = Files { files: source.files.clone(), speed: source.speed, loops: source.loops };
+        let playback = Playback::new(source.files.clone(), source.loops, source.speed);
         let worker = worker(0, settings, &identity, &[], (sink, &board, shutdown));
-        let workers = vec![spawn("reader".to_owned(), move || worker.play(&files))?];
+        let workers = vec![spawn("reader".to_owned(), move || worker.run(playback))?];
         Ok(Self { workers, board, identity })
     }
 
@@ -143,10 +144,12 @@ impl Crew {
         let board = Arc::new(Board::new(rings.len()));
         let mut workers = Vec::new();
         for (number, (interface, ring, lag)) in rings.into_iter().enumerate() {
-            let worker = worker(number, settings, &identity, &endpoints, (sink, &board, shutdown));
-            let (filter, exclusions) = (settings.filter.clone(), Arc::clone(&exclusions));
-            let work = move || worker.listen(ring, &filter, &exclusions, lag);
-            workers.push(spawn(format!("{interface}-{number}"), work)?);
+            let live = Live { filter: settings.filter.clone(), exclusions: Arc::clone(&exclusions), lag };
+            let worker = Worker {
+                live: Some(live),
+                ..worker(number, settings, &identity, &endpoints, (sink, &board, shutdown))
+            };
+            workers.push(spawn(format!("{interface}-{number}"), move || worker.run(ring))?);
         }
         tracing::info!(interfaces = ?identity.interfaces, rings = workers.len(), "capturing");
         Ok(Self { workers, board, identity })
@@ -262,7 +265,7 @@ fn worker(
         flush: settings.flush.core(),
     };
     let (sink, board, shutdown) = (Arc::clone(sink), Arc::clone(board), shutdown.clone());
-    Worker { number, config, sink, board, shutdown }
+    Worker { number, config, sink, board, shutdown, live: None }
 }
 
 fn spawn(
@@ -292,10 +295,12 @@ fn worked<T>(outcome: Result<T, WorkerError>) -> anyhow::Result<T> {
     let exit = match &outcome {
         Ok(_) => Exit::Ok,
         // The operating system's answer is further down the chain, and has a code of its own.
-        Err(WorkerError::File { cause: PcapError::Open { .. } | PcapError::Read { .. }, .. }) => {
+        Err(WorkerError::File(FileError {
+            cause: PcapError::Open { .. } | PcapError::Read { .. }, ..
+        })) => {
             return outcome.map_err(Into::into);
         }
-        Err(WorkerError::File { .. }) => Exit::Data,
+        Err(WorkerError::File(_)) => Exit::Data,
         Err(WorkerError::Interrupted { .. }) => Exit::Unavailable,
         Err(WorkerError::Live(AfPacketError::NotPermitted)) => Exit::Permission,
         Err(WorkerError::Live(AfPacketError::NoInterface { .. } | AfPacketError::InterfaceName { .. })) => {

@@ -335,8 +335,57 @@ impl Settings for CaptureSettings {
         if self.agent.heartbeat_seconds == 0 {
             return Err(Invalid::new(["agent", "heartbeat_seconds"], "must be at least 1"));
         }
+        if self.flush.bytes == 0 || self.flush.bytes > FlushConfig::LARGEST_BYTES {
+            let rule = format!("must be between 1 and {}", FlushConfig::LARGEST_BYTES);
+            return Err(Invalid::new(["flush", "bytes"], rule));
+        }
         self.filter.validate()?;
         self.telemetry.validate()?;
         self.kafka.validate().map_err(|error| Invalid::new(["kafka"], error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_capture_on_all_interfaces() {
+        let settings = CaptureSettings::default();
+        assert!(settings.validate().is_ok());
+        let live = settings.source.live(&FilterRules::default());
+        assert_eq!(live.iter().map(|config| config.interface.as_str()).collect::<Vec<_>>(), [ANY]);
+        assert_eq!(settings.limits.core(), Limits::default());
+        assert_eq!(settings.flush.core(), FlushConfig::default());
+    }
+
+    #[test]
+    fn with_files_nothing_is_captured_live() {
+        let source = SourceSettings { files: vec!["a.pcap".into()], ..SourceSettings::default() };
+        assert!(source.live(&FilterRules::default()).is_empty());
+    }
+
+    #[test]
+    fn core_and_kernel_get_the_same_rules() {
+        let filter = FilterSettings {
+            exclude_endpoints: vec!["[::ffff:10.0.0.1]:1".parse().unwrap()],
+            include_networks: vec!["10.0.0.0/8".to_owned(), "fd00::1".to_owned()],
+            exclude_ports: vec![22],
+            ..FilterSettings::default()
+        };
+        assert!(filter.validate().is_ok());
+        let more = ["10.0.0.2:2".parse().unwrap()];
+        let (core, kernel) = (filter.core(&more), filter.kernel(&more));
+        let endpoint = |text: &str| {
+            let address: SocketAddr = text.parse().unwrap();
+            Endpoint { address: address.ip(), port: address.port() }
+        };
+        assert!(core.exclude_endpoints.contains(&endpoint("10.0.0.1:1")));
+        assert!(core.exclude_endpoints.contains(&endpoint("10.0.0.2:2")));
+        assert_eq!(kernel.exclude_endpoints.len(), 2);
+        assert_eq!(core.include_networks.len(), 2);
+        let networks = [("10.0.0.0".parse().unwrap(), 8), ("fd00::1".parse().unwrap(), 128)];
+        assert_eq!(kernel.include_networks, networks);
+        assert_eq!((core.exclude_ports, kernel.exclude_ports), (vec![22], vec![22]));
     }
 }

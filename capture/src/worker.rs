@@ -1,7 +1,6 @@
-//! The loops between a source, the core and the sink. Each runs on a thread of its own, with a core of its own.
+//! The loop between a source, the core and the sink. Each runs on a thread of its own, with a core of its own.
 
 use std::{
-    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -15,23 +14,14 @@ use crate::{
     config::FilterSettings,
     exclusion::Exclusions,
     sink::Sink,
-    source::{
-        Batch,
-        af_packet::{AfPacket, AfPacketError},
-        pace::Pacer,
-        pcap::{PcapError, Reader},
-        repeat::Repeat,
-    },
+    source::{Batch, Source, af_packet::AfPacketError, playback::FileError},
 };
 
 /// How often a worker writes its place on the board and looks for a changed filter.
 const REPORT: Duration = Duration::from_secs(1);
 
-/// How long a live worker waits for packets before it tells the core the time.
+/// How long a worker waits for packets before it looks around.
 const WAIT: Duration = Duration::from_millis(20);
-
-/// Packets of a file between two looks at the signal and at the segments that are ready.
-const PACKETS_A_TURN: usize = 256;
 
 /// What every worker has.
 pub(crate) struct Worker {
@@ -40,175 +30,163 @@ pub(crate) struct Worker {
     pub(crate) sink: Arc<Sink>,
     pub(crate) board: Arc<Board>,
     pub(crate) shutdown: Shutdown,
+    /// What only a live capture has; without it, the worker waits for the sink instead of dropping.
+    pub(crate) live: Option<Live>,
+}
+
+/// What a live capture has beside its source.
+pub(crate) struct Live {
+    pub(crate) filter: FilterSettings,
+    pub(crate) exclusions: Arc<Exclusions>,
+    /// How late a packet may come after the time it is stamped with.
+    pub(crate) lag: Duration,
 }
 
 /// A worker that could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// A capture file is wrong.
-    #[error("{}", file.display())]
-    File {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        #[source]
-        cause: PcapError,
-    },
-    /// The end was asked for before the end of the file.
-    #[error("stopped at {at} of {}, before its end", file.display())]
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The end was asked for before the end of the files.
+    #[error("stopped before the end of the files{}", position.as_ref().map(|at| format!(", at {at}")).unwrap_or_default())]
     Interrupted {
-        /// The file.
-        file: PathBuf,
-        /// Where.
-        at: crate::source::pcap::Offset,
+        /// Where, if in the middle of a file.
+        position: Option<String>,
     },
     /// Live capture failed.
     #[error(transparent)]
     Live(#[from] AfPacketError),
 }
 
-/// The files to play.
-pub(crate) struct Files {
-    pub(crate) files: Vec<PathBuf>,
-    pub(crate) speed: f64,
-    pub(crate) loops: u32,
-}
-
 impl Worker {
-    /// Plays files until their end, the signal, or the sink's failure.
-    pub(crate) fn play(self, play: &Files) -> Result<(), WorkerError> {
+    /// Works until the source's end, its failure, the signal, or the sink's failure.
+    pub(crate) fn run<S: Source>(self, mut source: S) -> Result<(), WorkerError>
+    where
+        WorkerError: From<S::Error>,
+        S::Error: std::fmt::Display,
+    {
         let mut capture = Capture::new(self.config.clone());
-        let mut repeat = Repeat::new();
-        let mut pacer = Pacer::new(play.speed);
-        let mut outcome = Ok(());
-        for pass in 0..play.loops {
-            if pass > 0 {
-                repeat.next_pass();
+        let mut reports = Reports { next: Instant::now() + REPORT, filter_version: 0, time: None };
+        let outcome = loop {
+            if self.shutdown.is_requested() {
+                break self.interrupted(&source);
             }
-            for file in &play.files {
-                outcome = self.play_file(file, &mut capture, &mut repeat, &mut pacer);
-                if outcome.is_err() {
-                    break;
-                }
-            }
-            let cause = match outcome {
-                Err(WorkerError::Interrupted { .. }) => ChunkCause::AgentShutdown,
-                _ => ChunkCause::EndOfCapture,
-            };
-            // Each pass ends its connections, so that none goes on in the next.
-            capture.finish(cause);
-            self.hand_over_waiting(&mut capture);
-            self.board.write(self.number, &capture, 0, None);
-            if outcome.is_err() {
-                break;
-            }
-        }
-        outcome
-    }
-
-    fn play_file(
-        &self,
-        file: &Path,
-        capture: &mut Capture,
-        repeat: &mut Repeat,
-        pacer: &mut Pacer,
-    ) -> Result<(), WorkerError> {
-        let wrong = |cause| WorkerError::File { file: file.to_owned(), cause };
-        let mut reader = Reader::open(file).map_err(wrong)?;
-        let mut reported = Instant::now();
-        loop {
-            let mut time = None;
-            for _ in 0..PACKETS_A_TURN {
-                let Some(packet) = reader.next_packet().map_err(wrong)? else { return Ok(()) };
-                let packet = repeat.packet(packet);
-                pacer.wait(packet.time, |left| {
-                    self.hand_over_waiting(capture);
-                    self.shutdown.wait(left.min(REPORT))
-                });
-                time = Some(packet.time);
-                capture.handle_packet(packet);
-            }
-            let taken = self.hand_over_waiting(capture);
-            if self.shutdown.is_requested() || !taken {
-                return Err(WorkerError::Interrupted { file: file.to_owned(), at: reader.offset() });
-            }
-            if reported.elapsed() >= REPORT {
-                reported = Instant::now();
-                self.board.write(self.number, capture, 0, time);
-            }
-        }
-    }
-
-    /// Captures until the signal.
-    pub(crate) fn listen(
-        self,
-        mut ring: AfPacket,
-        filter: &FilterSettings,
-        exclusions: &Exclusions,
-        lag: Duration,
-    ) -> Result<(), WorkerError> {
-        let mut capture = Capture::new(self.config.clone());
-        let mut version = exclusions.version();
-        let mut reported = Instant::now();
-        let mut outcome = Ok(());
-        while !self.shutdown.is_requested() {
-            let batch = ring.read_batch(WAIT, &mut |packet| capture.handle_packet(packet));
-            match batch {
-                Ok(Batch::Packets(_)) => {}
-                Ok(Batch::Idle | Batch::End) => {
-                    // Packets younger than the kernel's timeout may still be on their way.
-                    capture.handle_time(now().plus_micros(-micros(lag)));
-                }
-                Err(error) => {
-                    outcome = Err(error.into());
-                    break;
-                }
-            }
-            self.hand_over(&mut capture);
-            if reported.elapsed() >= REPORT {
-                reported = Instant::now();
-                self.report(&mut ring, &capture);
-                if exclusions.version() != version {
-                    version = exclusions.version();
-                    let endpoints = exclusions.endpoints();
-                    capture.set_filter(filter.core(&endpoints));
-                    ring.set_filter(filter.kernel(&endpoints))?;
-                }
-            }
-        }
-        capture.finish(ChunkCause::AgentShutdown);
-        self.hand_over(&mut capture);
-        self.report(&mut ring, &capture);
-        outcome
-    }
-
-    fn report(&self, ring: &mut AfPacket, capture: &Capture) {
-        let drops = match ring.kernel_counts() {
-            Ok(counts) => counts.drops,
-            Err(error) => {
-                tracing::warn!(%error, "packet statistics cannot be read");
-                0
+            match self.turn(&mut source, &mut capture, &mut reports) {
+                Ok(Turn::Again) => {}
+                Ok(Turn::SinkFailed) => break self.interrupted(&source),
+                Ok(Turn::End) => break Ok(()),
+                Err(error) => break Err(error),
             }
         };
-        self.board.write(self.number, capture, drops, Some(now()));
+        capture.finish(self.closing_cause(&outcome));
+        self.hand_over(&mut capture);
+        self.report(&mut source, &capture, &reports);
+        outcome
     }
 
-    /// Gives the segments that are ready to the sink, which may drop.
-    fn hand_over(&self, capture: &mut Capture) {
-        while let Some(segment) = capture.poll_segment() {
-            self.sink.push(segment);
+    fn turn<S: Source>(
+        &self,
+        source: &mut S,
+        capture: &mut Capture,
+        reports: &mut Reports,
+    ) -> Result<Turn, WorkerError>
+    where
+        WorkerError: From<S::Error>,
+        S::Error: std::fmt::Display,
+    {
+        let batch = source.read_batch(WAIT, &mut |packet| {
+            reports.time = Some(packet.time);
+            capture.handle_packet(packet);
+        })?;
+        match (batch, &self.live) {
+            (Batch::Idle, Some(live)) => capture.handle_time(now().plus_micros(-micros(live.lag))),
+            (Batch::EndOfPass, _) => capture.finish(ChunkCause::EndOfCapture),
+            (Batch::End, _) => return Ok(Turn::End),
+            (Batch::Packets(_) | Batch::Idle, _) => {}
+        }
+        if !self.hand_over(capture) {
+            return Ok(Turn::SinkFailed);
+        }
+        if Instant::now() >= reports.next {
+            reports.next = Instant::now() + REPORT;
+            self.report(source, capture, reports);
+            self.follow_exclusions(source, capture, reports)?;
+        }
+        Ok(Turn::Again)
+    }
+
+    fn follow_exclusions<S: Source>(
+        &self,
+        source: &mut S,
+        capture: &mut Capture,
+        reports: &mut Reports,
+    ) -> Result<(), S::Error> {
+        let Some(Live { filter, exclusions, .. }) = &self.live else { return Ok(()) };
+        let version = exclusions.version();
+        if version == reports.filter_version {
+            return Ok(());
+        }
+        reports.filter_version = version;
+        let endpoints = exclusions.endpoints();
+        capture.set_filter(filter.core(&endpoints));
+        source.set_filter(filter.kernel(&endpoints))
+    }
+
+    fn report<S: Source>(&self, source: &mut S, capture: &Capture, reports: &Reports)
+    where
+        S::Error: std::fmt::Display,
+    {
+        let lost = source.lost_packets().unwrap_or_else(|error| {
+            tracing::warn!(%error, "packet statistics cannot be read");
+            0
+        });
+        self.board.write(self.number, capture, lost, reports.time);
+    }
+
+    /// A live capture has no end but the signal.
+    fn interrupted<S: Source>(&self, source: &S) -> Result<(), WorkerError> {
+        match self.live {
+            Some(_) => Ok(()),
+            None => Err(WorkerError::Interrupted { position: source.position() }),
         }
     }
 
-    /// Gives the segments that are ready to the sink, waiting for it; false when the sink takes no more.
-    fn hand_over_waiting(&self, capture: &mut Capture) -> bool {
+    const fn closing_cause(&self, outcome: &Result<(), WorkerError>) -> ChunkCause {
+        match outcome {
+            Err(WorkerError::Interrupted { .. }) => ChunkCause::AgentShutdown,
+            _ if self.live.is_some() => ChunkCause::AgentShutdown,
+            _ => ChunkCause::EndOfCapture,
+        }
+    }
+
+    /// Gives the segments that are ready to the sink. A live capture lets it drop; files wait. False when the sink takes
+    /// no more.
+    fn hand_over(&self, capture: &mut Capture) -> bool {
         while let Some(segment) = capture.poll_segment() {
-            if !self.sink.push_when_there_is_room(segment) {
+            if self.live.is_some() {
+                self.sink.push(segment);
+            } else if !self.sink.push_when_there_is_room(segment) {
                 return false;
             }
         }
         true
     }
+}
+
+/// How a turn of the loop ended.
+enum Turn {
+    Again,
+    End,
+    SinkFailed,
+}
+
+/// What a worker remembers for its reports.
+struct Reports {
+    next: Instant,
+    filter_version: u64,
+    /// The latest capture time.
+    time: Option<Timestamp>,
 }
 
 /// The wall clock, which is what the kernel stamps packets with.

@@ -6,17 +6,22 @@ mod common;
 use std::{
     collections::BTreeMap,
     fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-    time::Duration,
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use common::traffic::conversations;
+use rustix::process::{Pid, Signal, kill_process};
 use wirecall_bus::{BusConfig, EmbeddedBroker, Reader, StartAt};
 use wirecall_schemas::{
     Agent, CaptureMethod, ChunkCause, ChunkKind, ConnectionId, Direction, Segment, codec::Decoder,
     topic::Topic,
 };
+use wirecall_test_support::skip;
 
 const PARTITIONS: i32 = 3;
 const LIMIT: Duration = Duration::from_secs(30);
@@ -223,4 +228,154 @@ fn the_configuration_is_checked_and_printed_without_a_broker() {
     assert!(output.status.success(), "{}", text(&output));
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(printed.contains("interfaces = [\"eth0\"]") && printed.contains("[buffer]"), "{printed}");
+}
+
+/// Waits for a value; the limit only ends a test that has failed.
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = look() {
+            return value;
+        }
+        assert!(started.elapsed() < LIMIT, "{what} did not come");
+        thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// The body of an HTTP answer, whatever its status.
+fn ask(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// A running agent; killed if the test fails.
+struct RunningAgent {
+    child: Child,
+    health: SocketAddr,
+}
+
+impl RunningAgent {
+    fn start(broker: &EmbeddedBroker, folder: &tempfile::TempDir, settings: &[String]) -> Self {
+        let port_file = folder.path().join("port");
+        let mut settings = settings.to_vec();
+        settings.push(format!("health.port_file={}", port_file.display()));
+        let mut child =
+            program(broker.bootstrap_servers(), &settings).stderr(Stdio::piped()).spawn().unwrap();
+        let health = wait_for("the health server", || {
+            if child.try_wait().unwrap().is_some() {
+                let mut log = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+                panic!("the agent ended early: {log}");
+            }
+            fs::read_to_string(&port_file).ok()?.trim().parse().ok()
+        });
+        wait_for("readiness", || ask(health, "/readyz").contains("200 OK").then_some(()));
+        Self { child, health }
+    }
+
+    /// Sends the signal and waits for the end.
+    fn stop(mut self, signal: Signal) -> (Option<i32>, String) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap().code(), log)
+    }
+}
+
+impl Drop for RunningAgent {
+    fn drop(&mut self) {
+        // It has usually ended already.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// Live on the loopback, where the agent's own records to the broker pass too: what it captures is the conversation,
+/// never itself.
+#[test]
+fn live_traffic_is_captured_without_the_agents_own_and_a_signal_drains() {
+    if !rustix::process::geteuid().is_root() {
+        skip!("live capture needs root: run the tests as root");
+    }
+    let broker = EmbeddedBroker::start(PARTITIONS).unwrap();
+    let broker_port = broker.bootstrap_servers().rsplit_once(':').unwrap().1.to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let agent = RunningAgent::start(
+        &broker,
+        &folder,
+        &[
+            "source.interfaces=[\"lo\"]".to_owned(),
+            format!("filter.include_ports=[{port},{broker_port}]"),
+            "agent.heartbeat_seconds=1".to_owned(),
+        ],
+    );
+    let server = thread::spawn(move || {
+        for _ in 0..20 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1_000];
+            stream.read_exact(&mut request).unwrap();
+            stream.write_all(&[b'r'; 50_000]).unwrap();
+        }
+    });
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(&[b'q'; 1_000]).unwrap();
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).unwrap();
+        assert_eq!(response.len(), 50_000);
+    }
+    server.join().unwrap();
+    wait_for("delivery", || (streams(&segments(&bus(&broker))).len() >= 20).then_some(()));
+    let metrics = ask(agent.health, "/metrics");
+    assert!(
+        metrics.contains("capture_read_packets_total") && metrics.contains("reason=\"excluded_endpoint\"")
+    );
+    let (code, log) = agent.stop(Signal::TERM);
+    assert_eq!(code, Some(0), "{log}");
+
+    let segments = segments(&bus(&broker));
+    assert!(segments.iter().all(|segment| segment.server.port == port), "the agent captured itself");
+    let streams = streams(&segments);
+    assert_eq!(streams.len(), 20);
+    assert!(streams.values().all(|bytes| *bytes == [1_000, 50_000]), "{streams:?}");
+    assert!(segments.iter().all(|segment| {
+        segment.agent_epoch > 0
+            && segment.capture_method == CaptureMethod::AfPacket
+            && segment.interface.as_ref().is_some_and(|name| name == "lo")
+    }));
+    let last = heartbeats(&bus(&broker)).pop().unwrap();
+    assert!(last.stopping && last.kernel_dropped_packets == 0);
+    assert_eq!(last.interfaces, ["lo"]);
+    assert!(last.counts.iter().all(|count| count.reason != "back_pressure"));
+}
+
+#[test]
+fn a_file_that_is_interrupted_says_where_and_closes_its_connections() {
+    let broker = EmbeddedBroker::start(PARTITIONS).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    // An hour passes in the capture after the first part.
+    let mut bytes = conversations(3, 1);
+    let mut conversation = common::traffic::Conversation::new(30_000, 80);
+    let mut second =
+        common::capture_file::Pcap { order: common::capture_file::Order::Little, bytes: Vec::new() };
+    for frame in conversation.open() {
+        second.packet(1_700_000_000, 999_000, &frame, frame.len() as u32);
+    }
+    second.packet(1_700_003_600, 0, &conversation.exchange(b"late", b"later")[0], 58);
+    bytes.extend(&second.bytes);
+    let file = write(&folder, "slow.pcap", &bytes);
+    let agent = RunningAgent::start(&broker, &folder, &[files(&[&file]), "source.speed=1".to_owned()]);
+    wait_for("the first part", || (streams(&segments(&bus(&broker))).len() >= 3).then_some(()));
+    wait_for("the open connection", || {
+        ask(agent.health, "/metrics").contains("capture_open_connections 1").then_some(())
+    });
+    let (code, log) = agent.stop(Signal::INT);
+    assert_eq!(code, Some(69), "{log}");
+    assert!(log.contains("stopped before the end") && log.contains("slow.pcap"), "{log}");
+    assert!(closes(&segments(&bus(&broker))).contains(&ChunkCause::AgentShutdown));
 }

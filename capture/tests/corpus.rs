@@ -16,7 +16,7 @@ use wirecall_test_support::skip;
 type Seen = (i64, usize, u32);
 
 /// Captures that the other reader counts otherwise, and why.
-const EXPLAINED: [(&str, &str); 19] = [
+const EXPLAINED: [(&str, &str); 14] = [
     ("suricata-verify/http1/http-mime-truncated.pcap", "one byte follows the last packet: cut short"),
     ("pcap_file_ex/truncated/corrupted.pcap", "a record length is damaged, as the name says"),
     ("libpcap/pcap-format/pcapng-invalid-vers-1.pcapng", "an invalid version, as the name says"),
@@ -24,11 +24,6 @@ const EXPLAINED: [(&str, &str); 19] = [
         "wireshark-wiki/pcap-format/http.bigendian.ntar",
         "its version has the wrong byte order; the other reader refuses it too",
     ),
-    ("tcpdump/icmp/icmp-icmp_print-oobr-2.pcap", "whole, but of link type 107 (frame relay)"),
-    ("tcpdump/icmp/icmp6_nodeinfo_oobr.pcap", "whole, but of link type 8 (SLIP)"),
-    ("arkime/pcap-format/nflog.pcap", "whole, but of link type 239 (NFLOG)"),
-    ("wireshark-wiki/pcap-format/nflog.pcap", "whole, but of link type 239 (NFLOG)"),
-    ("zeek/pcap-format/nflog-bad-tlv-len.pcap", "whole, but of link type 239 (NFLOG)"),
     ("wireshark-wiki/ldap/protos-ldapv3-app-first3000frames.pcap", "the table has no count"),
     ("wireshark-wiki/ldap/protos-ldapv3-enc-first3000frames.pcap", "the table has no count"),
     ("pcapng-test-generator/pcap-format/output_be__advanced__test102.pcapng", NO_PACKETS),
@@ -124,7 +119,12 @@ fn packets_have_the_times_and_lengths_that_another_reader_sees() {
 /// What is different from the table of captures, if anything is.
 fn difference(corpus: &Path, row: &BTreeMap<String, String>) -> Option<String> {
     match read(&corpus.join(&row["path"])) {
-        (seen, Ok(())) if row["frames"].parse() == Ok(seen.len()) => None,
+        // Which link types can be decoded is the core's matter, and grows.
+        (seen, Ok(()) | Err(PcapError::UnknownLinkType { .. }))
+            if row["frames"].parse() == Ok(seen.len()) =>
+        {
+            None
+        }
         (seen, Ok(())) => Some(format!("{} packets, expected {}", seen.len(), row["frames"])),
         (seen, Err(error)) => Some(format!("{} packets of {}, then: {error}", seen.len(), row["frames"])),
     }

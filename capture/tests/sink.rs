@@ -224,6 +224,26 @@ fn a_deadline_ends_the_wait_before_patience_does() {
 }
 
 #[test]
+fn a_record_above_the_limit_of_librdkafka_becomes_a_gap() {
+    let broker = EmbeddedBroker::start(PARTITIONS).unwrap();
+    let mut bus = bus(&broker);
+    bus.producer_properties.set("message.max.bytes", "2000");
+    let sink = start(SinkConfig::default(), &bus);
+    for (offset, bytes) in [(0, 1_000), (1_000, 5_000), (6_000, 1_000)] {
+        sink.push(segment(1, offset, bytes));
+    }
+    let counts = sink.finish(LIMIT, NEVER).unwrap();
+    assert_eq!(
+        (counts.delivered.records, counts.delivered.bytes, counts.undelivered.bytes),
+        (3, 2_000, 5_000)
+    );
+    let records = read(&bus);
+    check_order(&records);
+    let causes: Vec<_> = records.iter().map(|record| record.2.chunks[0].cause).collect();
+    assert_eq!(causes, [ChunkCause::None, ChunkCause::Limit, ChunkCause::None]);
+}
+
+#[test]
 fn heartbeats_go_to_their_topic_by_node() {
     let broker = EmbeddedBroker::start(PARTITIONS).unwrap();
     let bus = bus(&broker);

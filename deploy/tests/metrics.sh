@@ -30,7 +30,7 @@ PYTHON
 known_in_sources() { # NAME
   local rest=${1#*_}
   rest=${rest%_bucket}; rest=${rest%_sum}; rest=${rest%_count}
-  grep -rqE "(\"|\}_)(process_)?${rest%_total}(_total)?\"" --include='*.rs' ../schemas ../capture ../dissector ../enricher
+  grep -rqE "(\"|\}_)((capture|dissector|enricher|process)_)?${rest%_total}(_total)?\"" --include='*.rs' ../schemas ../capture ../dissector ../enricher
 }
 
 failed=0

@@ -6,10 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use wirecall_capture::source::pace::Pacer;
+use wirecall_capture::source::pcap::Reader;
+use wirecall_capture::source::repeat::Repeat;
 use wirecall_capture_core::{Capture, CaptureConfig, Packet};
 use wirecall_dissector_core::{ConnectionRecords, Dissector, Limits, Registry};
 use wirecall_enricher_core::{EnrichConfig, Enricher};
 use wirecall_schemas::{ApiEvent, ChunkCause};
+use wirecall_service::exit::{Exit, WithExit as _};
 
 use crate::stats::{Account, Count};
 
@@ -44,7 +48,9 @@ impl Offline {
     pub fn new(options: &Options) -> anyhow::Result<Self> {
         let mut enricher = Enricher::new(options.enrich.clone())?;
         if let Some(path) = &options.identities {
-            wirecall_enricher::source::file::load(path, enricher.index_mut())
+            let index = enricher.index_mut();
+            wirecall_enricher::source::file::load_file(path, &[], |identity| index.apply(identity))
+                .exit(Exit::Data)
                 .with_context(|| format!("cannot load the identities of {}", path.display()))?;
         }
         Ok(Self {
@@ -87,7 +93,9 @@ impl Offline {
         account.counted = stats
             .reasons()
             .filter(|(_, count)| count.packets > 0 || count.bytes > 0)
-            .map(|(reason, count)| (reason.name().to_owned(), Count { packets: count.packets, bytes: count.bytes }))
+            .map(|(reason, count)| {
+                (reason.name().to_owned(), Count { packets: count.packets, bytes: count.bytes })
+            })
             .collect();
         account.segments = stats.segments;
         account
@@ -95,7 +103,9 @@ impl Offline {
 
     fn drain(&mut self, emit: &mut Emit<'_>) -> anyhow::Result<()> {
         while let Some(segment) = self.capture.poll_segment() {
-            self.dissector.handle_segment(&segment, None).context("the capture core made a record that the dissector refuses")?;
+            self.dissector
+                .handle_segment(&segment, None)
+                .context("the capture core made a record that the dissector refuses")?;
             let held = self.capture.held_bytes() + self.dissector.held_bytes();
             self.account.peak_held_bytes = self.account.peak_held_bytes.max(held as u64);
             self.calls(emit)?;
@@ -111,6 +121,81 @@ impl Offline {
         }
         Ok(())
     }
+}
+
+/// What to play.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'i> {
+    /// Capture files, one after another.
+    pub files: &'i [PathBuf],
+    /// How often the whole is played; 0 counts as 1.
+    pub rounds: u32,
+    /// Factor on the capture's own timing; 0 is as fast as possible.
+    pub speed: f64,
+}
+
+/// Plays captures through the cores. `progress` is told bytes read and, where known, bytes in all.
+///
+/// # Errors
+/// A capture that cannot be read whole; what came before the fault was played and the end was handled.
+pub fn play(
+    input: &Input<'_>,
+    offline: &mut Offline,
+    progress: &mut dyn FnMut(u64, Option<u64>),
+    emit: &mut Emit<'_>,
+) -> anyhow::Result<()> {
+    let read = files(input, offline, progress, emit);
+    if read.as_ref().is_err_and(|error| Exit::of(error) != Exit::Data) {
+        // The output is gone; there is nobody to tell the rest.
+        return read;
+    }
+    offline.finish(emit)?;
+    read
+}
+
+fn files(
+    input: &Input<'_>,
+    offline: &mut Offline,
+    progress: &mut dyn FnMut(u64, Option<u64>),
+    emit: &mut Emit<'_>,
+) -> anyhow::Result<()> {
+    let mut repeat = Repeat::new();
+    let mut pacer = Pacer::new(input.speed);
+    for round in 0..input.rounds.max(1) {
+        if round > 0 {
+            repeat.next_pass();
+        }
+        for path in input.files {
+            let mut reader = Reader::open(path)
+                .exit(Exit::Data)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            let mut count = 0_u32;
+            loop {
+                let packet = reader
+                    .next_packet()
+                    .exit(Exit::Data)
+                    .with_context(|| format!("cannot read {} whole", path.display()))?;
+                let Some(packet) = packet else { break };
+                let packet = repeat.packet(packet);
+                if input.speed > 0.0 {
+                    pacer.wait(packet.time, pause);
+                }
+                offline.packet(packet, emit)?;
+                count = count.wrapping_add(1);
+                if count.is_multiple_of(4_096) {
+                    progress(reader.input_read(), reader.input_length());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits until a packet is due; nothing interrupts it but the end of the process.
+#[expect(clippy::disallowed_methods, reason = "paces packets as they were captured")]
+fn pause(left: std::time::Duration) -> bool {
+    std::thread::sleep(left);
+    false
 }
 
 /// Takes events as they complete.

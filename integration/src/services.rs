@@ -71,7 +71,9 @@ impl Running {
     pub fn check(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait().context("cannot ask for the state of a process")? {
             None => Ok(()),
-            Some(status) => bail!("{} ended with {status}; the end of its log:\n{}", self.name, self.log_tail()),
+            Some(status) => {
+                bail!("{} ended with {status}; the end of its log:\n{}", self.name, self.log_tail())
+            }
         }
     }
 
@@ -106,7 +108,8 @@ impl Running {
     /// # Errors
     /// When the signal cannot be sent.
     pub fn signal(&self, name: &str) -> io::Result<()> {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status()?;
+        let status =
+            Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status()?;
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("kill ended with {status}"))) }
     }
 

@@ -54,6 +54,7 @@ impl Account {
     pub fn is_conserved(&self) -> bool {
         let packets: u64 = self.counted.values().map(|count| count.packets).sum();
         let bytes: u64 = self.counted.values().map(|count| count.bytes).sum();
-        self.packets_read == self.packets_delivered + packets && self.bytes_read == self.bytes_delivered + bytes
+        self.packets_read == self.packets_delivered + packets
+            && self.bytes_read == self.bytes_delivered + bytes
     }
 }

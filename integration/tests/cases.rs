@@ -52,7 +52,8 @@ fn every_case_gives_what_it_expects() {
         if update {
             std::fs::write(&path, &found).expect("writes the expectation");
         }
-        let expected = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let expected =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         if let Some(difference) = difference::of_events(&parse(&expected), &parse(&found)) {
             failures.push(format!("{}:\n{difference}", case.display()));
         }
@@ -64,7 +65,11 @@ fn every_case_gives_what_it_expects() {
 fn a_case_says_where_its_capture_comes_from() {
     for case in cases() {
         let readme = std::fs::read_to_string(case.join("README.md")).unwrap_or_default();
-        assert!(readme.contains("Origin:"), "{}/README.md must name the origin of the capture", case.display());
+        assert!(
+            readme.contains("Origin:"),
+            "{}/README.md must name the origin of the capture",
+            case.display()
+        );
     }
 }
 

@@ -1,16 +1,23 @@
 //! The machine: packets and times in, segments out.
 
+mod upkeep;
+
+#[cfg(test)]
+mod tests;
+
 use wirecall_schemas::{ChunkCause, ChunkKind, Orientation, Segment, Timestamp, Transport};
 
 use crate::config::CaptureConfig;
+use crate::filter::Filter;
 use crate::flow::clock::Clock;
+use crate::flow::ended::Ended;
 use crate::flow::identity::{Identities, handshake_key, tuple_id, tuple_key};
 use crate::flow::key::{FlowKey, Sighting};
 use crate::flow::orientation;
 use crate::flow::table::{Table, Waiting};
 use crate::flow::tcp::TcpConnection;
 use crate::flow::udp::UdpFlow;
-use crate::limits::Limit;
+use crate::limits::{Limit, Limits};
 use crate::packet::fragment::Fragments;
 use crate::packet::{ACK, Addresses, Body, Decoded, Packet, RST, SYN, TcpHeader, decode, decode_datagram};
 use crate::reassembly::Context;
@@ -21,6 +28,30 @@ use crate::stats::{Reason, Stats};
 enum Flow {
     Tcp(Box<TcpConnection>),
     Udp(Box<UdpFlow>),
+    /// A TCP connection that has ended.
+    Ended(Ended),
+}
+
+impl Flow {
+    /// Keeps only what tells stragglers apart, once the close was published; true if it was.
+    fn forget_if_closed(&mut self) -> bool {
+        match self {
+            Self::Tcp(tcp) if tcp.is_closed() => {
+                *self = Self::Ended(tcp.ended());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What the flow writes to, while it is open.
+    fn channel_mut(&mut self) -> Option<&mut Channel> {
+        match self {
+            Self::Tcp(tcp) => Some(&mut tcp.channel),
+            Self::Udp(udp) => Some(&mut udp.channel),
+            Self::Ended(_) => None,
+        }
+    }
 }
 
 struct Tracked {
@@ -34,17 +65,35 @@ struct Tracked {
 /// Feed packets with [`Capture::handle_packet`], time with [`Capture::handle_time`], and take segments with
 /// [`Capture::poll_segment`] after each. At the end call [`Capture::finish`] and poll once more.
 pub struct Capture {
-    config: CaptureConfig,
+    filter: Filter,
     has_filter: bool,
     clock: Clock,
     table: Table<Tracked>,
     fragments: Fragments,
-    identities: Identities,
-    output: Output,
-    stats: Stats,
+    shared: Shared,
     open: usize,
     /// No idle time or fragment can run out before this.
     next_sweep: i64,
+}
+
+/// What all connections write to, apart from the table that holds them.
+struct Shared {
+    output: Output,
+    stats: Stats,
+    identities: Identities,
+    limits: Limits,
+}
+
+impl Shared {
+    const fn context(&mut self, moment: Moment) -> Context<'_> {
+        Context {
+            output: &mut self.output,
+            stats: &mut self.stats,
+            identities: &mut self.identities,
+            limits: &self.limits,
+            moment,
+        }
+    }
 }
 
 /// A packet on its way through the table.
@@ -61,13 +110,16 @@ impl Capture {
     pub fn new(config: CaptureConfig) -> Self {
         Self {
             has_filter: !config.filter.is_empty(),
-            output: Output::new(&config),
-            config,
+            shared: Shared {
+                output: Output::new(&config),
+                stats: Stats::default(),
+                identities: Identities::default(),
+                limits: config.limits,
+            },
+            filter: config.filter,
             clock: Clock::default(),
             table: Table::default(),
             fragments: Fragments::default(),
-            identities: Identities::default(),
-            stats: Stats::default(),
             open: 0,
             next_sweep: i64::MIN,
         }
@@ -78,10 +130,10 @@ impl Capture {
         let now = self.clock.advance(packet.time);
         self.run_timers(now);
         let captured = packet.data.len() as u64;
-        self.stats.read.packets += 1;
-        self.stats.read.bytes += captured;
+        self.shared.stats.read.packets += 1;
+        self.shared.stats.read.bytes += captured;
         let moment = Moment { now, time: packet.time };
-        match decode(&packet, self.config.limits.headers) {
+        match decode(&packet, self.shared.limits.headers) {
             Ok(decoded) => self.handle_decoded(decoded, &packet, 1, captured, moment),
             Err(reason) => self.refuse(reason, 1, captured),
         }
@@ -96,7 +148,7 @@ impl Capture {
 
     /// Ends the capture: closes every connection with the reason and settles all that waits.
     pub fn finish(&mut self, reason: ChunkCause) {
-        self.fragments.finish(&mut self.stats);
+        self.fragments.finish(&mut self.shared.stats);
         let moment = self.moment();
         for index in self.table.indexes() {
             self.close(index, reason, moment);
@@ -106,19 +158,19 @@ impl Capture {
 
     /// The next segment that is ready.
     pub fn poll_segment(&mut self) -> Option<Segment> {
-        self.output.poll()
+        self.shared.output.poll()
     }
 
     /// The counters.
     #[must_use]
     pub const fn stats(&self) -> &Stats {
-        &self.stats
+        &self.shared.stats
     }
 
     /// Bytes held in run buffers, reorder buffers and fragments. Segments that wait to be polled are not among them.
     #[must_use]
     pub const fn held_bytes(&self) -> usize {
-        self.output.held() + self.fragments.held()
+        self.shared.output.held() + self.fragments.held()
     }
 
     /// Connections and flows that are open.
@@ -129,9 +181,9 @@ impl Capture {
 
     /// Replaces the filter, for instance when the agent's Kafka connections have changed. Connections under way keep
     /// what they have; their next packets are judged by the new filter.
-    pub fn set_filter(&mut self, filter: crate::Filter) {
+    pub fn set_filter(&mut self, filter: Filter) {
         self.has_filter = !filter.is_empty();
-        self.config.filter = filter;
+        self.filter = filter;
     }
 
     const fn moment(&self) -> Moment {
@@ -140,9 +192,9 @@ impl Capture {
 
     fn refuse(&mut self, reason: Reason, packets: u64, captured: u64) {
         if reason == Reason::NestingLimit {
-            self.stats.reach(Limit::Headers);
+            self.shared.stats.reach(Limit::Headers);
         }
-        self.stats.count(reason, packets, captured);
+        self.shared.stats.count(reason, packets, captured);
     }
 
     fn handle_decoded(
@@ -171,8 +223,9 @@ impl Capture {
                 }
             }
             Decoded::Fragment(part) => {
-                let limits = &self.config.limits;
-                let whole = self.fragments.handle(&part, captured, moment.now, limits, &mut self.stats);
+                let limits = &self.shared.limits;
+                let whole =
+                    self.fragments.handle(&part, captured, moment.now, limits, &mut self.shared.stats);
                 self.next_sweep = self.next_sweep.min(self.fragments.next_deadline().unwrap_or(i64::MAX));
                 let Some(datagram) = whole else { return };
                 match decode_datagram(&datagram) {
@@ -195,53 +248,80 @@ impl Capture {
         captured: u64,
     ) -> bool {
         if self.has_filter
-            && let Some(reason) = self.config.filter.refuses(addresses, ports)
+            && let Some(reason) = self.filter.refuses(addresses, ports)
         {
-            self.stats.count(reason, packets, captured);
+            self.shared.stats.count(reason, packets, captured);
             return false;
         }
         let padding = body.padding as u64;
-        self.stats.count(Reason::Padding, 0, padding);
-        self.stats.count(Reason::Headers, 0, captured - padding - body.data.len() as u64);
+        self.shared.stats.count(Reason::Padding, 0, padding);
+        self.shared.stats.count(Reason::Headers, 0, captured - padding - body.data.len() as u64);
         true
     }
 
     fn handle_tcp(&mut self, header: &TcpHeader, body: &Body<'_>, packet: &Packet<'_>, arrival: Arrival) {
         let payload = body.data.len() + body.missing;
-        let window = self.config.limits.reorder_bytes;
-        let mut found = self.table.find(arrival.sighting, body.domain);
+        let mut found = self
+            .table
+            .find(arrival.sighting, body.domain)
+            .or_else(|| self.second_sighting(header, body, &arrival));
         if let Some(index) = found
-            && let Some(Tracked { flow: Flow::Tcp(tcp), client_is_low }) = self.table.get_mut(index)
+            && self.is_replaced(index, header, payload, arrival.sighting.from_low)
         {
-            let side = side(*client_is_low, arrival.sighting.from_low);
-            if tcp.is_replaced_by(side, header, payload, window, packet.time) {
-                self.close(index, ChunkCause::PortReuse, arrival.moment);
-                self.table.remove(index);
-                found = None;
-            }
+            self.close(index, ChunkCause::PortReuse, arrival.moment);
+            self.table.remove(index);
+            found = None;
         }
         let index = match found {
             Some(index) => index,
             None if header.has(RST) => {
-                self.stats.count(Reason::Stray, arrival.packets, body.data.len() as u64);
+                self.shared.stats.count(Reason::Stray, arrival.packets, body.data.len() as u64);
                 return;
             }
             None => self.begin_tcp(header, body.domain, packet, &arrival),
         };
-        let mut context = Context {
-            output: &mut self.output,
-            stats: &mut self.stats,
-            identities: &mut self.identities,
-            limits: &self.config.limits,
-            moment: arrival.moment,
+        let mut context = self.shared.context(arrival.moment);
+        let Some(tracked) = self.table.get_mut(index) else { return };
+        let side = side(tracked.client_is_low, arrival.sighting.from_low);
+        let waiting = match &mut tracked.flow {
+            Flow::Tcp(tcp) => {
+                tcp.handle(side, header, body, arrival.packets, &mut context);
+                tcp.waiting()
+            }
+            _ => {
+                self.shared.stats.count(Reason::AfterClose, arrival.packets, body.data.len() as u64);
+                Waiting::Linger
+            }
         };
-        let Some(Tracked { flow: Flow::Tcp(tcp), client_is_low }) = self.table.get_mut(index) else { return };
-        let side = side(*client_is_low, arrival.sighting.from_low);
-        let was_closed = tcp.is_closed();
-        tcp.handle(side, header, body, arrival.packets, &mut context);
-        let waiting = tcp.waiting();
-        self.open -= usize::from(tcp.is_closed() && !was_closed);
+        let has_ended = tracked.flow.forget_if_closed();
+        self.open -= usize::from(has_ended);
+        let waiting = if has_ended { Waiting::Linger } else { waiting };
         self.touch(index, waiting, arrival.moment.now);
+    }
+
+    /// Whether a packet begins a new connection in the place of one with the same addresses and ports.
+    fn is_replaced(&mut self, index: u32, header: &TcpHeader, payload: usize, from_low: bool) -> bool {
+        let window = self.shared.limits.reorder_bytes;
+        self.table.get_mut(index).is_some_and(|tracked| {
+            let side = side(tracked.client_is_low, from_low);
+            match &tracked.flow {
+                Flow::Tcp(tcp) => tcp.is_replaced_by(side, header),
+                Flow::Ended(ended) => ended.is_replaced_by(side, header, payload, window),
+                Flow::Udp(_) => false,
+            }
+        })
+    }
+
+    /// A connection that is seen in two address spaces at once is one: its second sighting repeats the first.
+    fn second_sighting(&mut self, header: &TcpHeader, body: &Body<'_>, arrival: &Arrival) -> Option<u32> {
+        let (index, tracked) = self.table.namesake(arrival.sighting)?;
+        let Flow::Tcp(tcp) = &tracked.flow else { return None };
+        let side = side(tracked.client_is_low, arrival.sighting.from_low);
+        if !tcp.began_with(side, header) {
+            return None;
+        }
+        self.table.add_alias(index, arrival.sighting, body.domain);
+        Some(index)
     }
 
     fn begin_tcp(&mut self, header: &TcpHeader, domain: u32, packet: &Packet<'_>, arrival: &Arrival) -> u32 {
@@ -286,13 +366,7 @@ impl Capture {
             });
         self.began(waiting, arrival.moment.now);
         let kind = if claim.is_some() { ChunkKind::MidStream } else { ChunkKind::Open };
-        let mut context = Context {
-            output: &mut self.output,
-            stats: &mut self.stats,
-            identities: &mut self.identities,
-            limits: &self.config.limits,
-            moment: arrival.moment,
-        };
+        let mut context = self.shared.context(arrival.moment);
         if let Some(Tracked { flow: Flow::Tcp(tcp), .. }) = self.table.get_mut(index) {
             tcp.open(usize::from(!sender_is_client), kind, &mut context);
         }
@@ -304,13 +378,7 @@ impl Capture {
             Some(index) => index,
             None => self.begin_udp(ports, body.domain, packet, &arrival),
         };
-        let mut context = Context {
-            output: &mut self.output,
-            stats: &mut self.stats,
-            identities: &mut self.identities,
-            limits: &self.config.limits,
-            moment: arrival.moment,
-        };
+        let mut context = self.shared.context(arrival.moment);
         let Some(Tracked { flow: Flow::Udp(udp), client_is_low }) = self.table.get_mut(index) else { return };
         let side = side(*client_is_low, arrival.sighting.from_low);
         udp.handle(side, body, arrival.packets, &mut context);
@@ -341,13 +409,7 @@ impl Capture {
                 Tracked { flow: Flow::Udp(Box::new(UdpFlow::new(channel, claim))), client_is_low }
             });
         self.began(Waiting::Udp, arrival.moment.now);
-        let mut context = Context {
-            output: &mut self.output,
-            stats: &mut self.stats,
-            identities: &mut self.identities,
-            limits: &self.config.limits,
-            moment: arrival.moment,
-        };
+        let mut context = self.shared.context(arrival.moment);
         if let Some(Tracked { flow: Flow::Udp(udp), .. }) = self.table.get_mut(index) {
             udp.open(usize::from(!sender_is_client), &mut context);
         }
@@ -357,24 +419,29 @@ impl Capture {
     fn claim_tuple(&mut self, arrival: &Arrival, domain: u32) -> crate::flow::identity::Claim {
         let key = arrival.sighting.key;
         let unsalted = tuple_id(&key, domain, arrival.moment.time);
-        let bound = self.config.limits.recent_ids;
-        self.identities.claim(unsalted, key, None, bound, &mut self.stats)
+        let bound = self.shared.limits.recent_ids;
+        self.shared.identities.claim(unsalted, key, None, bound, &mut self.shared.stats)
     }
 
     fn began(&mut self, waiting: Waiting, now: i64) {
         self.open += 1;
-        self.stats.connections += 1;
+        self.shared.stats.connections += 1;
         self.next_sweep = self.next_sweep.min(now.saturating_add(self.idle_time(waiting)));
     }
 
     fn touch(&mut self, index: u32, waiting: Waiting, now: i64) {
         if self.table.touch(index, waiting, now) {
+            while let Some(oldest) = self.table.surplus(Waiting::Linger, self.shared.limits.ended_connections)
+            {
+                self.shared.stats.reach(Limit::EndedConnections);
+                self.table.remove(oldest);
+            }
             self.next_sweep = self.next_sweep.min(now.saturating_add(self.idle_time(waiting)));
         }
     }
 
     const fn idle_time(&self, waiting: Waiting) -> i64 {
-        let limits = &self.config.limits;
+        let limits = &self.shared.limits;
         match waiting {
             Waiting::Linger => limits.linger_time,
             Waiting::Handshake => limits.handshake_time,
@@ -385,10 +452,10 @@ impl Capture {
 
     /// Closes the least useful connections while the table is full.
     fn make_room(&mut self, moment: Moment) {
-        while self.table.len() >= self.config.limits.connections.max(1) {
+        while self.table.len() >= self.shared.limits.connections.max(1) {
             let Some(index) = self.table.least_useful() else { return };
             if self.close(index, ChunkCause::Evicted, moment) {
-                self.stats.reach(Limit::Connections);
+                self.shared.stats.reach(Limit::Connections);
             }
             self.table.remove(index);
         }
@@ -396,125 +463,14 @@ impl Capture {
 
     /// Publishes a connection's end; false if it had ended before.
     fn close(&mut self, index: u32, cause: ChunkCause, moment: Moment) -> bool {
-        let mut context = Context {
-            output: &mut self.output,
-            stats: &mut self.stats,
-            identities: &mut self.identities,
-            limits: &self.config.limits,
-            moment,
-        };
+        let mut context = self.shared.context(moment);
         match self.table.get_mut(index).map(|tracked| &mut tracked.flow) {
-            Some(Flow::Tcp(tcp)) if tcp.is_closed() => return false,
             Some(Flow::Tcp(tcp)) => tcp.close((0, cause), &mut context),
             Some(Flow::Udp(udp)) => udp.close(cause, &mut context),
-            None => return false,
+            Some(Flow::Ended(_)) | None => return false,
         }
         self.open -= 1;
         true
-    }
-
-    fn run_timers(&mut self, now: i64) {
-        if self.output.timers.is_due(now) {
-            self.run_deadlines(now);
-        }
-        if now >= self.next_sweep {
-            self.sweep(now);
-        }
-    }
-
-    /// Runs first: they were due before the holes of the same silence, so a gap that is declared now goes into a new
-    /// run, where the packet that brought the time can still fill it.
-    fn run_deadlines(&mut self, now: i64) {
-        let moment = self.moment();
-        while let Some((deadline, slot)) = self.output.timers.due_run(now) {
-            if let Some(tracked) = self.table.named_mut(slot) {
-                let channel = match &mut tracked.flow {
-                    Flow::Tcp(tcp) => &mut tcp.channel,
-                    Flow::Udp(udp) => &mut udp.channel,
-                };
-                self.output.run_is_due(channel, &mut self.stats, deadline);
-            }
-        }
-        while let Some((deadline, slot)) = self.output.timers.due_reorder(now) {
-            self.with_tcp(slot, moment, |tcp, context| tcp.expire(deadline, context));
-        }
-    }
-
-    fn with_tcp(
-        &mut self,
-        slot: crate::flow::table::SlotId,
-        moment: Moment,
-        act: impl FnOnce(&mut TcpConnection, &mut Context<'_>),
-    ) {
-        let mut context = Context {
-            output: &mut self.output,
-            stats: &mut self.stats,
-            identities: &mut self.identities,
-            limits: &self.config.limits,
-            moment,
-        };
-        if let Some(Tracked { flow: Flow::Tcp(tcp), .. }) = self.table.named_mut(slot)
-            && !tcp.is_closed()
-        {
-            act(tcp, &mut context);
-            if tcp.is_closed() {
-                self.open -= 1;
-                self.touch(slot.index, Waiting::Linger, moment.now);
-            }
-        }
-    }
-
-    /// Closes idle connections, forgets ended ones and gives up fragments.
-    fn sweep(&mut self, now: i64) {
-        let moment = self.moment();
-        self.fragments.expire(now, &mut self.stats);
-        let mut next = self.fragments.next_deadline().unwrap_or(i64::MAX);
-        for waiting in Waiting::ALL {
-            let idle = self.idle_time(waiting);
-            while let Some(index) = self.table.idle(waiting, idle, now) {
-                self.close(index, ChunkCause::Idle, moment);
-                self.table.remove(index);
-            }
-            if let Some(listed) = self.table.oldest(waiting) {
-                next = next.min(listed.saturating_add(idle));
-            }
-        }
-        // Lists are accurate to a second, so there is no use in looking more often than every tenth of one.
-        self.next_sweep = next.max(now.saturating_add(100_000));
-    }
-
-    /// Keeps the bytes held under their limit; [`crate::Limits::held_bytes`] says in which order they go.
-    fn bound_memory(&mut self, moment: Moment) {
-        let held = self.held_bytes();
-        self.stats.peak_held_bytes = self.stats.peak_held_bytes.max(held);
-        if held > self.config.limits.held_bytes {
-            self.shed_memory(moment);
-        }
-    }
-
-    #[cold]
-    fn shed_memory(&mut self, moment: Moment) {
-        self.stats.reach(Limit::HeldBytes);
-        let limit = self.config.limits.held_bytes;
-        while self.held_bytes() > limit && self.fragments.held() > 0 {
-            self.fragments.evict_oldest(Reason::FragmentLimit, &mut self.stats);
-        }
-        while self.held_bytes() > limit
-            && let Some((_, slot)) = self.output.timers.oldest_reorder()
-        {
-            self.with_tcp(slot, moment, TcpConnection::evict);
-        }
-        while self.held_bytes() > limit
-            && let Some((deadline, slot)) = self.output.timers.oldest_run()
-        {
-            if let Some(tracked) = self.table.named_mut(slot) {
-                let channel = match &mut tracked.flow {
-                    Flow::Tcp(tcp) => &mut tcp.channel,
-                    Flow::Udp(udp) => &mut udp.channel,
-                };
-                self.output.run_is_due(channel, &mut self.stats, deadline);
-            }
-        }
     }
 }
 
@@ -523,7 +479,7 @@ impl std::fmt::Debug for Capture {
         formatter
             .debug_struct("Capture")
             .field("open", &self.open)
-            .field("stats", &self.stats)
+            .field("stats", &self.shared.stats)
             .finish_non_exhaustive()
     }
 }
@@ -537,6 +493,3 @@ fn side(client_is_low: bool, from_low: bool) -> usize {
 fn ends(key: &FlowKey, client_is_low: bool) -> (wirecall_schemas::Endpoint, wirecall_schemas::Endpoint) {
     if client_is_low { (key.low(), key.high()) } else { (key.high(), key.low()) }
 }
-
-#[cfg(test)]
-mod tests;

@@ -12,6 +12,7 @@ use crate::{Capture, CaptureConfig, Count, Limits, LinkType, Packet};
 pub fn small_limits() -> Limits {
     Limits {
         connections: 8,
+        ended_connections: 3,
         held_bytes: 16 << 10,
         reorder_bytes: 4 << 10,
         reorder_pieces: 8,

@@ -9,7 +9,7 @@ const SECOND: i64 = 1_000_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections and UDP flows tracked at once; the least recently used one is closed for a new one.
-    /// About 600 bytes each.
+    /// About 1 KiB each.
     pub connections: usize,
     /// Bytes held in all: run buffers, reorder buffers, fragments. Over it, the oldest fragments go first, then
     /// the reorder buffer that waited longest (as a gap), then the oldest runs are published early.
@@ -31,8 +31,11 @@ pub struct Limits {
     pub handshake_time: i64,
     /// Silence after which a UDP flow is closed.
     pub udp_idle_time: i64,
-    /// How long an ended connection is remembered, so that its last acknowledgements do not begin a new one.
+    /// How long an ended connection is remembered, so that its stragglers do not begin a new one (Linux's TIME_WAIT).
+    /// It counts under [`Limits::connections`] too, and is the first to go.
     pub linger_time: i64,
+    /// Ended connections remembered at once, about 400 bytes each; the oldest is forgotten for a new one.
+    pub ended_connections: usize,
     /// Headers of one frame, all layers and tunnels counted.
     pub headers: u8,
     /// Datagrams that wait for fragments at once.
@@ -59,7 +62,8 @@ impl Default for Limits {
             tcp_idle_time: 3_600 * SECOND,
             handshake_time: 60 * SECOND,
             udp_idle_time: 60 * SECOND,
-            linger_time: 10 * SECOND,
+            linger_time: 60 * SECOND,
+            ended_connections: 32_768,
             headers: 24,
             fragment_datagrams: 1_024,
             fragments_per_datagram: 128,
@@ -75,6 +79,8 @@ closed_set! {
     Limit {
         /// [`Limits::connections`].
         Connections = "connections",
+        /// [`Limits::ended_connections`].
+        EndedConnections = "ended_connections",
         /// [`Limits::held_bytes`].
         HeldBytes = "held_bytes",
         /// [`Limits::reorder_bytes`].

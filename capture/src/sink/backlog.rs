@@ -76,7 +76,7 @@ impl Backlog {
             return Admission::Whole;
         }
         let bytes = segment.payload.len() as u64;
-        remove_bytes(&mut segment);
+        remove_bytes(&mut segment, ChunkCause::BackPressure);
         if self.bytes + size_of(&segment) > self.limit + self.limit / 4 {
             return Admission::Dropped(bytes);
         }
@@ -145,26 +145,26 @@ fn size_of(segment: &Segment) -> usize {
     RECORD_BYTES + segment.payload.len() + segment.chunks.len() * mem::size_of::<Chunk>()
 }
 
-/// Turns data into gaps.
-fn remove_bytes(segment: &mut Segment) {
+/// Turns data into gaps of this cause.
+pub(super) fn remove_bytes(segment: &mut Segment, cause: ChunkCause) {
     segment.payload = Bytes::new();
     let mut chunks = Vec::with_capacity(4);
     for chunk in segment.chunks.drain(..) {
-        append_chunk(&mut chunks, without_bytes(chunk));
+        append_chunk(&mut chunks, without_bytes(chunk, cause));
     }
     segment.chunks = chunks;
 }
 
-const fn without_bytes(chunk: Chunk) -> Chunk {
+const fn without_bytes(chunk: Chunk, cause: ChunkCause) -> Chunk {
     match chunk.kind {
-        ChunkKind::Data => Chunk { kind: ChunkKind::Gap, cause: ChunkCause::BackPressure, ..chunk },
+        ChunkKind::Data => Chunk { kind: ChunkKind::Gap, cause, ..chunk },
         _ => chunk,
     }
 }
 
 /// Appends a chunk; a gap that continues the last gap of its direction makes that one longer.
 fn append_chunk(chunks: &mut Vec<Chunk>, chunk: Chunk) {
-    let is_dropped = |chunk: &Chunk| chunk.kind == ChunkKind::Gap && chunk.cause == ChunkCause::BackPressure;
+    let is_dropped = |other: &Chunk| other.kind == ChunkKind::Gap && other.cause == chunk.cause;
     // Two directions take turns, so the one to continue is the last or the one before it.
     let reachable = chunks.iter_mut().rev().take(2).take_while(|before| is_dropped(before));
     if is_dropped(&chunk) {

@@ -46,16 +46,48 @@ impl Pacer {
         Self { schedule: Schedule::new(speed), started: Instant::now() }
     }
 
-    /// Waits until a packet with this capture time is due. `pause` waits for at most the time given and says whether
-    /// to stop waiting.
+    /// How long it takes until a packet with this capture time is due.
+    pub fn left(&mut self, time: Timestamp) -> Duration {
+        // Flat out needs no clock.
+        match self.schedule.due(time) {
+            Duration::ZERO => Duration::ZERO,
+            due => due.saturating_sub(self.started.elapsed()),
+        }
+    }
+
+    /// Waits until a packet with this capture time is due. `pause` waits for at most the time given, and says whether to
+    /// stop waiting.
     pub fn wait(&mut self, time: Timestamp, mut pause: impl FnMut(Duration) -> bool) {
-        let due = self.schedule.due(time);
-        while let Some(left) = due.checked_sub(self.started.elapsed()).filter(|left| !left.is_zero()) {
-            if pause(left) {
+        loop {
+            let left = self.left(time);
+            if left.is_zero() || pause(left) {
                 return;
             }
         }
     }
+
+    /// Waits until a packet with this capture time is due, but not beyond `deadline`; whether it is due.
+    pub fn wait_until(&mut self, time: Timestamp, deadline: Instant) -> bool {
+        loop {
+            let left = self.left(time);
+            if left.is_zero() {
+                return true;
+            }
+            let allowed = deadline.saturating_duration_since(Instant::now());
+            if allowed.is_zero() {
+                return false;
+            }
+            pause(left.min(allowed));
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this loop paces packets, so it waits for time and for nothing else"
+)]
+fn pause(duration: Duration) {
+    std::thread::sleep(duration);
 }
 
 #[cfg(test)]
@@ -99,10 +131,22 @@ mod tests {
     }
 
     #[test]
+    fn waiting_ends_at_the_deadline_or_when_the_packet_is_due() {
+        let mut pacer = Pacer::new(1.0);
+        let past = Instant::now();
+        assert!(pacer.wait_until(at(0), past), "the first packet is due at once");
+        assert!(!pacer.wait_until(at(3_600_000_000), past));
+        assert!(pacer.left(at(3_600_000_000)) > Duration::from_secs(3_000));
+        let started = pacer.started;
+        assert!(pacer.wait_until(at(30_000), started + Duration::from_secs(3_600)));
+        assert!(started.elapsed() >= Duration::from_millis(30));
+    }
+
+    #[test]
     fn waiting_ends_when_the_pause_says_so() {
         let mut pacer = Pacer::new(1.0);
-        let mut pauses = 0;
         pacer.wait(at(0), |_| unreachable!("the first packet is due at once"));
+        let mut pauses = 0;
         pacer.wait(at(3_600_000_000), |left| {
             pauses += 1;
             assert!(left <= Duration::from_secs(3_600));

@@ -20,6 +20,10 @@ pub struct Limits {
     /// agents close idle connections themselves; this catches those whose agent died. Twice the 2 h after which TCP
     /// keep-alive probes begin (RFC 9293 section 3.8.4).
     pub idle_micros: i64,
+    /// How far one record or heartbeat may move the clock of the log. An agent whose clock is wrong, or a jump in a
+    /// capture file, then cannot end all connections at once, before their own agents' close records are read. A guess:
+    /// above the pace of heartbeats, far below the idle time.
+    pub clock_step_micros: i64,
     /// Closed connections remembered so that segments delivered twice are not taken for new connections.
     pub closed_remembered: usize,
     /// Capture agents whose names are shared between connections.
@@ -54,6 +58,7 @@ impl Default for Limits {
             stream_bytes: 1 << 20,
             connections: 200_000,
             idle_micros: 4 * 3_600 * 1_000_000,
+            clock_step_micros: 10 * 1_000_000,
             closed_remembered: 65_536,
             agents: 4_096,
             open_calls: 1_024,
@@ -113,7 +118,7 @@ counters! {
     ConnectionsEvicted => "connections_evicted",
     /// Segments of connections that had ended, delivered again.
     SegmentsAfterClose => "segments_after_close",
-    /// Connections that no protocol claimed; each time they are looked at again, they count again.
+    /// Openings that no protocol claimed; a connection that is looked at again counts again.
     ConnectionsOpaque => "connections_opaque",
     /// Protocols withdrawn after a wrong yes.
     ProtocolsWithdrawn => "protocols_withdrawn",

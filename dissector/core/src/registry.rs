@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wirecall_schemas::Transport;
 
+use crate::protocol::echo::Echo;
 use crate::protocol::http1::Http1;
 use crate::protocol::{Certainty, Opening, Protocol, Verdict};
 
@@ -64,6 +65,13 @@ impl Registry {
     #[must_use]
     pub const fn empty() -> Self {
         Self { protocols: Vec::new() }
+    }
+
+    /// All protocols that there are, with those that are only looked for when configuration names them
+    /// ([`Registry::only`]).
+    #[must_use]
+    pub fn known() -> Self {
+        Self::default().with(Echo)
     }
 
     /// Adds a protocol behind the others. A name that is there already, or a protocol beyond [`MAX_PROTOCOLS`], is not
@@ -227,6 +235,12 @@ mod tests {
                 Opening { transport: Transport::Tcp, client: side, server: side, mid_stream: false };
             assert_eq!(registry.choose(&opening, [0; 2], false, &mut refused), expected);
         }
+    }
+
+    #[test]
+    fn echo_claims_nothing_unless_it_is_named() {
+        assert!(Registry::default().names().all(|name| name != "echo"));
+        assert_eq!(Registry::known().only(&["echo"]).unwrap().names().collect::<Vec<_>>(), ["echo"]);
     }
 
     #[test]

@@ -61,10 +61,16 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let mut folder = TempDir::with_prefix("wirecall-demo-").context("cannot make a temporary folder")?;
     folder.disable_cleanup(arguments.keep);
     let stage = Stage::set(folder.path())?;
-    say(&format!("embedded broker at {}; configuration and logs in {}", stage.bootstrap, folder.path().display()));
+    say(&format!(
+        "embedded broker at {}; configuration and logs in {}",
+        stage.bootstrap,
+        folder.path().display()
+    ));
     let mut screen = Screen::new(arguments.json)?;
     match &arguments.live {
-        Some(interface) => live(&stage, interface, Duration::from_secs(arguments.seconds), &shutdown, &mut screen)?,
+        Some(interface) => {
+            live(&stage, interface, Duration::from_secs(arguments.seconds), &shutdown, &mut screen)?
+        }
         None => sample(&stage, &shutdown, &mut screen)?,
     }
     Ok(Exit::Ok)
@@ -89,8 +95,11 @@ impl Stage {
         for (path, bytes) in [(&capture, SAMPLE), (&identities, SAMPLE_IDENTITIES)] {
             std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        let bus =
-            BusConfig { bootstrap_servers: bootstrap.clone(), partitions: PARTITIONS, ..BusConfig::default() };
+        let bus = BusConfig {
+            bootstrap_servers: bootstrap.clone(),
+            partitions: PARTITIONS,
+            ..BusConfig::default()
+        };
         Ok(Self { folder: folder.to_owned(), bootstrap, bus, identities, capture, _broker: broker })
     }
 
@@ -108,7 +117,8 @@ impl Stage {
     }
 
     fn start_consumers(&self) -> anyhow::Result<Vec<Running>> {
-        let identities = format!("[identity]\nfile = \"{}\"\n", self.identities.display());
+        let identities =
+            format!("[identities]\nsource = \"file\"\nfile = \"{}\"\n", self.identities.display());
         Ok(vec![
             self.start(Service::Dissector, "dissector", "")?,
             self.start(Service::Enricher, "enricher", &identities)?,
@@ -143,7 +153,8 @@ impl Screen {
     }
 
     fn summary(&self) -> String {
-        let protocols: Vec<_> = self.by_protocol.iter().map(|(protocol, count)| format!("{count} {protocol}")).collect();
+        let protocols: Vec<_> =
+            self.by_protocol.iter().map(|(protocol, count)| format!("{count} {protocol}")).collect();
         format!("{} API events ({})", self.shown, protocols.join(", "))
     }
 }
@@ -158,10 +169,7 @@ fn sample(stage: &Stage, shutdown: &Shutdown, screen: &mut Screen) -> anyhow::Re
     let mut expected = expected(stage)?;
     say(&format!("playing the sample traffic: {} API events are to come", expected.len()));
     let mut services = stage.start_consumers()?;
-    let source = format!(
-        "agent_id = \"demo\"\n[source]\nkind = \"file\"\nfiles = [\"{}\"]\n",
-        stage.capture.display()
-    );
+    let source = format!("[agent]\nid = \"demo\"\n[source]\nfiles = [\"{}\"]\n", stage.capture.display());
     let mut capture = stage.start(Service::Capture, "capture", &source)?;
     let mut follow = stage.follow()?;
     let mut equal = 0;
@@ -189,7 +197,8 @@ fn sample(stage: &Stage, shutdown: &Shutdown, screen: &mut Screen) -> anyhow::Re
     stop(services)?;
     say(&format!("{}; {equal} of {total} equal to `wirecall replay` in every field", screen.summary()));
     if equal != total {
-        return Err(anyhow::anyhow!("events of the services and of `wirecall replay` differ")).exit(Exit::Software);
+        return Err(anyhow::anyhow!("events of the services and of `wirecall replay` differ"))
+            .exit(Exit::Software);
     }
     say("next: wirecall replay FILE.pcap            API events of your own capture");
     say("      wirecall demo --live lo              live traffic of this machine (root)");
@@ -229,7 +238,7 @@ fn live(
     screen: &mut Screen,
 ) -> anyhow::Result<()> {
     let mut services = stage.start_consumers()?;
-    let source = format!("agent_id = \"demo\"\n[source]\nkind = \"af_packet\"\ninterfaces = [\"{interface}\"]\n");
+    let source = format!("[agent]\nid = \"demo\"\n[source]\ninterfaces = [\"{interface}\"]\n");
     services.push(stage.start(Service::Capture, "capture", &source)?);
     say(&format!("capturing {interface} for {} s; Ctrl-C ends", time.as_secs()));
     let traffic = (interface == "lo").then(Traffic::start).transpose()?;

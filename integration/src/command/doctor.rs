@@ -68,11 +68,13 @@ impl Check {
 /// # Errors
 /// When the result cannot be printed.
 pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let mut checks = vec![capture_files(), kernel(), packet_sockets(), interfaces(), kernel_types(), memory()];
+    let mut checks =
+        vec![capture_files(), kernel(), packet_sockets(), interfaces(), kernel_types(), memory()];
     checks.extend(arguments.bootstrap.iter().map(|broker| reach("kafka broker", broker)));
     checks.extend(arguments.registry.iter().map(|url| reach("schema registry", authority(url))));
     print(&checks, arguments.json).context("cannot print the result")?;
-    let failed = |name: &str| checks.iter().any(|check| check.verdict == Verdict::Failed && check.name == name);
+    let failed =
+        |name: &str| checks.iter().any(|check| check.verdict == Verdict::Failed && check.name == name);
     Ok(match () {
         () if failed("kafka broker") || failed("schema registry") => Exit::Unavailable,
         () if failed("live capture") => Exit::Permission,
@@ -162,7 +164,11 @@ fn reach(name: &'static str, address: &str) -> Check {
     let resolved = match address.to_socket_addrs() {
         Ok(resolved) => resolved,
         Err(error) => {
-            return Check::failed(name, format!("{address} is no address: {error}"), "give host:port that resolves");
+            return Check::failed(
+                name,
+                format!("{address} is no address: {error}"),
+                "give host:port that resolves",
+            );
         }
     };
     let mut last = String::from("it resolves to nothing");
@@ -172,7 +178,11 @@ fn reach(name: &'static str, address: &str) -> Check {
             Err(error) => last = error.to_string(),
         }
     }
-    Check::failed(name, format!("{address}: {last}"), "is it running, and does a network policy let this host through?")
+    Check::failed(
+        name,
+        format!("{address}: {last}"),
+        "is it running, and does a network policy let this host through?",
+    )
 }
 
 fn read(path: &str) -> Option<String> {

@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wirecall_dissector_core::ConnectionRecords;
+use wirecall_enricher_core::filter::Filter;
 use wirecall_service::exit::{Exit, WithExit as _};
 
-use crate::filter::Filter;
 use crate::offline::{self, Input, Offline, Options};
 use crate::output::{self, Colour, Format};
 
@@ -97,17 +97,21 @@ impl From<Connections> for ConnectionRecords {
 /// # Errors
 /// A wrong argument before anything is read; a file that cannot be read whole after its readable part was written.
 pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let filter = arguments.filter.as_deref().map(Filter::parse).transpose().exit(Exit::Usage)?;
+    let filter = arguments.filter.as_deref().map(Filter::compile).transpose().exit(Exit::Usage)?;
     let mut offline = Offline::new(&options(&arguments)?)?;
     let (output, colour) = open_output(&arguments)?;
     let mut writer = output::writer(arguments.format, colour, output)?;
 
     let played = play(&arguments, &mut offline, &mut |event| {
-        if filter.as_ref().is_none_or(|filter| filter.matches(event)) { writer.write(event) } else { Ok(()) }
+        if filter.as_ref().is_none_or(|filter| filter.matches(event).unwrap_or(false)) {
+            writer.write(event)
+        } else {
+            Ok(())
+        }
     });
     let finished = writer.finish().context("cannot write the events");
     if arguments.stats {
-        let line = serde_json::to_string(offline.account()).context("cannot write the account")?;
+        let line = serde_json::to_string(&offline.account()).context("cannot write the account")?;
         writeln!(io::stderr(), "{line}").context("cannot write the account")?;
     }
     played?;
@@ -117,16 +121,18 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 
 fn options(arguments: &Arguments) -> anyhow::Result<Options> {
     if !arguments.speed.is_finite() || arguments.speed < 0.0 {
-        return Err(anyhow::anyhow!("--speed {} must be 0 or a positive factor", arguments.speed)).exit(Exit::Usage);
+        return Err(anyhow::anyhow!("--speed {} must be 0 or a positive factor", arguments.speed))
+            .exit(Exit::Usage);
     }
     if arguments.partitions < 1 {
-        return Err(anyhow::anyhow!("--partitions {} must be at least 1", arguments.partitions)).exit(Exit::Usage);
+        return Err(anyhow::anyhow!("--partitions {} must be at least 1", arguments.partitions))
+            .exit(Exit::Usage);
     }
     let mut options = Options { identities: arguments.identities.clone(), ..Options::default() };
     options.capture.partitions = arguments.partitions;
     options.limits.body_bytes = arguments.body_limit;
     options.connection_records = arguments.connections.into();
-    options.redact = !arguments.no_redaction;
+    options.enrich.redaction.defaults = !arguments.no_redaction;
     Ok(options)
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use wirecall_bus::{BusConfig, RegistryConfig, StartAt};
+use wirecall_bus::config::RegistryConfig;
+use wirecall_bus::{BusConfig, StartAt};
 use wirecall_enricher_core::filter::Filter;
 use wirecall_schemas::topic::{DEFAULT_PREFIX, Topic};
 use wirecall_schemas::{ApiEvent, Timestamp};
@@ -13,7 +14,7 @@ use wirecall_service::drain::{DrainConfig, Shutdown};
 use wirecall_service::exit::{Exit, WithExit as _};
 
 use crate::follow::{Follow, Received};
-use crate::output::{self, Colour, Format};
+use crate::output::{self, Colour, EventWriter, Format};
 
 /// How to reach the topic; shared with other commands that read.
 #[derive(Clone, Debug, Args)]
@@ -46,7 +47,8 @@ impl Connection {
             topic_prefix: self.prefix.clone(),
             ..BusConfig::default()
         };
-        config.registry = self.registry.clone().map(|url| RegistryConfig { url, ..RegistryConfig::default() });
+        config.registry =
+            self.registry.clone().map(|url| RegistryConfig { url, ..RegistryConfig::default() });
         for property in &self.properties {
             let (key, value) = property
                 .split_once('=')
@@ -119,7 +121,6 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let config = arguments.connection.config()?;
     let topic = arguments.topic.clone().unwrap_or_else(|| Topic::ApiEvents.full_name(&config.topic_prefix));
     let mut follow: Follow<ApiEvent> = Follow::new(&config, &topic, arguments.from)
-        .map_err(crate::exit_of_bus)
         .with_context(|| format!("cannot follow {topic} at {}", config.bootstrap_servers))?;
     let shutdown = Shutdown::on_signals(DrainConfig::default()).context("cannot watch for signals")?;
 
@@ -131,21 +132,36 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     };
     let mut writer = output::writer(format, colour, BufWriter::new(stdout))?;
     let (mut shown, mut undecodable) = (0_u64, 0_u64);
-    while !shutdown.is_requested() && arguments.count.is_none_or(|count| shown < count) {
-        match follow.next(PATIENCE)? {
-            Some(Received::Record(event)) => {
-                if filter.as_ref().is_none_or(|filter| filter.matches(&event).unwrap_or(false)) {
+    let wanted = |shown: u64| arguments.count.is_none_or(|count| shown < count);
+    let mut show = |received: Received<ApiEvent>, writer: &mut dyn EventWriter| -> anyhow::Result<u64> {
+        match received {
+            Received::Record(event) => {
+                if wanted(shown)
+                    && filter.as_ref().is_none_or(|filter| filter.matches(&event).unwrap_or(false))
+                {
                     writer.write(&event)?;
                     shown += 1;
                 }
             }
-            Some(Received::Undecodable { partition, offset, error }) => {
+            Received::Undecodable { partition, offset, error } => {
                 undecodable += 1;
                 writeln!(io::stderr(), "{topic}, partition {partition}, offset {offset}: {error}")?;
             }
-            None if arguments.until_end && follow.is_at_end()? => break,
-            // Quiet: what is held goes out now.
-            None => writer.finish()?,
+        }
+        Ok(shown)
+    };
+    if arguments.until_end {
+        follow.read_to_end(arguments.from, Duration::MAX, |received| {
+            show(received, &mut *writer).map(|_| ())
+        })?;
+    } else {
+        let mut shown = 0;
+        while !shutdown.is_requested() && wanted(shown) {
+            match follow.next(PATIENCE)? {
+                Some(received) => shown = show(received, &mut *writer)?,
+                // Quiet: what is held goes out now.
+                None => writer.finish()?,
+            }
         }
     }
     writer.finish()?;

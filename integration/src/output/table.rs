@@ -72,7 +72,8 @@ fn row(event: &ApiEvent, colour: Colour, line: &mut String) -> std::fmt::Result 
 
 /// Namespace and workload where they are known, else address and port.
 fn peer(peer: &Peer) -> String {
-    let name = peer.workload_name.as_ref().or(peer.pod.as_ref()).or(peer.service.as_ref()).or(peer.node.as_ref());
+    let name =
+        peer.workload_name.as_ref().or(peer.pod.as_ref()).or(peer.service.as_ref()).or(peer.node.as_ref());
     match (name, &peer.namespace) {
         (Some(name), Some(namespace)) => format!("{namespace}/{name}"),
         (Some(name), None) => name.to_string(),
@@ -83,8 +84,11 @@ fn peer(peer: &Peer) -> String {
 
 /// The text cut to a width, with control characters shown as dots: the bytes come from strangers.
 fn fit(text: &str, width: usize) -> String {
-    let mut cut: String =
-        text.chars().map(|character| if character.is_control() { '.' } else { character }).take(width).collect();
+    let mut cut: String = text
+        .chars()
+        .map(|character| if character.is_control() { '.' } else { character })
+        .take(width)
+        .collect();
     if text.chars().nth(width).is_some() {
         cut.pop();
         cut.push('…');

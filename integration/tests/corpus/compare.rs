@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn equal_multisets_do_not_differ() {
-        let first = [Key::new("GET", "/a", "200"), Key::new("GET", "/b", "200"), Key::new("GET", "/a", "200")];
+        let first =
+            [Key::new("GET", "/a", "200"), Key::new("GET", "/b", "200"), Key::new("GET", "/a", "200")];
         let mut second = first.clone();
         second.reverse();
         assert!(differences(&first, &second).is_empty());

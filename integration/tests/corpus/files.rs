@@ -67,10 +67,8 @@ impl Corpus {
 
 /// The corpus beside the workspace, unless the environment names another.
 fn root() -> PathBuf {
-    std::env::var_os(VARIABLE).map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus"),
-        PathBuf::from,
-    )
+    std::env::var_os(VARIABLE)
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus"), PathBuf::from)
 }
 
 /// A table of tab-separated values whose first line names the columns.

@@ -78,10 +78,9 @@ fn messages(calls: &[Key]) -> usize {
 
 /// What other projects' expectations beside a capture list, where they list calls.
 pub(crate) fn beside(capture: &Capture) -> Result<Vec<Opinion>> {
-    let folder = capture.path.with_file_name(format!(
-        "{}.expect",
-        capture.path.file_name().unwrap_or_default().to_string_lossy()
-    ));
+    let folder = capture
+        .path
+        .with_file_name(format!("{}.expect", capture.path.file_name().unwrap_or_default().to_string_lossy()));
     let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     paths.sort();

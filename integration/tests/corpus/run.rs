@@ -84,7 +84,9 @@ impl Collected {
             return Err(io::Error::other("more events than the bytes of the capture can hold"));
         }
         if &*event.protocol == "http" {
-            let text = |field: &Option<wirecall_schemas::ByteString>| field.as_deref().unwrap_or_default().to_owned();
+            let text = |field: &Option<wirecall_schemas::ByteString>| {
+                field.as_deref().unwrap_or_default().to_owned()
+            };
             self.calls.push(Key {
                 method: text(&event.operation),
                 target: text(&event.target),

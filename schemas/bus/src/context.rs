@@ -53,6 +53,9 @@ impl Notes {
 
     fn error(&self, error: &KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         let mut heard = lock(&self.trouble);
         if code.is_some_and(is_authentication) {
             heard.authentication = Some(reason.to_owned());

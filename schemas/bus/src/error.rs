@@ -29,8 +29,7 @@ impl Category {
         match self {
             Self::Data => 65,
             Self::Unavailable => 69,
-            Self::Software => 70,
-            Self::Fenced => 75,
+            Self::Software | Self::Fenced => 70,
             Self::Permission => 77,
             Self::Configuration => 78,
         }

@@ -10,8 +10,6 @@
 //! - [`registry`]: schema ids from a Confluent-compatible registry, or none.
 //! - [`EmbeddedBroker`]: librdkafka's in-process cluster for the demonstration. It proves nothing about transactions.
 
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
-
 pub mod config;
 pub mod error;
 
@@ -42,7 +40,7 @@ pub use embedded::EmbeddedBroker;
 pub use error::{BusError, Category};
 pub use metrics::Metrics;
 pub use outbox::{Outbox, Outgoing};
-pub use pipeline::Pipeline;
+pub use pipeline::{Pipeline, StopSignal};
 pub use producer::{Delivery, Producer, Refusal, Undelivered};
 pub use reader::{Reader, StartAt};
 pub use transform::{Assigned, Incoming, Position, Release, Start, TopicPartition, Transform};

@@ -49,6 +49,12 @@ impl<'p> Outbox<'p> {
         if self.suppressed { Ok(()) } else { self.transactions.send(record) }
     }
 
+    /// Asks for everything since the last commit to be undone and read again, because something that is needed is not
+    /// there at the moment. The error is to be handed on. The pipeline waits longer from time to time.
+    pub fn abort(&mut self, cause: impl Into<String>) -> BusError {
+        self.transactions.ask_abort(cause.into())
+    }
+
     /// Counts a dead letter.
     pub(crate) fn count_dead_letter(&self) {
         if !self.suppressed {

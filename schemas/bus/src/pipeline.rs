@@ -35,6 +35,28 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 /// One attempt at moving the read position.
 const SEEK: Duration = Duration::from_secs(10);
 
+/// Something that says when to stop. Asked once a turn, at least every 100 ms while nothing comes, and while waiting for
+/// a broker.
+pub trait StopSignal {
+    /// Whether to stop.
+    fn is_requested(&self) -> bool;
+}
+
+impl StopSignal for AtomicBool {
+    fn is_requested(&self) -> bool {
+        self.load(Ordering::Relaxed)
+    }
+}
+
+impl<F: Fn() -> bool> StopSignal for F {
+    fn is_requested(&self) -> bool {
+        self()
+    }
+}
+
+/// A stop signal inside the crate.
+pub(crate) type Stop<'s> = &'s dyn Fn() -> bool;
+
 /// A consumer, a transactional producer, and the loop around them.
 pub struct Pipeline {
     config: BusConfig,
@@ -43,6 +65,10 @@ pub struct Pipeline {
     transactions: Transactions,
     assignment: Assignment,
     batch: Batch,
+    /// Whether the partitions have to start again at what is committed before anything else is processed.
+    stale: bool,
+    /// Times in a row that something had to be undone.
+    undone: u32,
     metrics: Arc<Metrics>,
 }
 
@@ -73,16 +99,19 @@ impl Pipeline {
             topics: topics.to_vec(),
             assignment: Assignment::default(),
             batch: Batch::default(),
+            stale: false,
+            undone: 0,
             metrics,
         })
     }
 
-    /// Runs until `stop` is set, then finishes the batch, commits and leaves the group.
+    /// Runs until `stop` says so, then finishes the batch, commits and leaves the group.
     ///
     /// # Errors
     /// Whatever cannot be dealt with by aborting and reading again. What was not committed is void; nothing that was
     /// read is lost.
-    pub fn run<T: Transform>(&mut self, transform: &mut T, stop: &AtomicBool) -> Result<(), BusError> {
+    pub fn run<T: Transform>(&mut self, transform: &mut T, stop: &impl StopSignal) -> Result<(), BusError> {
+        let stop: Stop<'_> = &|| stop.is_requested();
         let outcome = self.start(stop).and_then(|()| self.turn(transform, stop));
         let result = match outcome {
             Ok(()) | Err(Trouble::Stopping) => Ok(()),
@@ -103,15 +132,15 @@ impl Pipeline {
         result
     }
 
-    fn start(&mut self, stop: &AtomicBool) -> Result<(), Trouble> {
+    fn start(&mut self, stop: Stop<'_>) -> Result<(), Trouble> {
         self.transactions.connect(Some(self.config.start_timeout()), stop)?;
         let topics: Vec<_> = self.topics.iter().map(String::as_str).collect();
         self.consumer.subscribe(&topics).map_err(|cause| BusError::client("subscribing", cause).into())
     }
 
-    fn turn<T: Transform>(&mut self, transform: &mut T, stop: &AtomicBool) -> Result<(), Trouble> {
-        while !stop.load(Ordering::Relaxed) {
-            self.work(transform, stop).or_else(|trouble| self.recover(trouble, transform, stop))?;
+    fn turn<T: Transform>(&mut self, transform: &mut T, stop: Stop<'_>) -> Result<(), Trouble> {
+        while !stop() {
+            self.work(transform, stop).or_else(|trouble| self.undo(trouble, stop))?;
         }
         // A last batch that does not commit is read again by whoever comes next.
         match self.commit(transform) {
@@ -125,8 +154,13 @@ impl Pipeline {
     }
 
     /// One poll, and a commit if it is due.
-    fn work<T: Transform>(&mut self, transform: &mut T, stop: &AtomicBool) -> Result<(), Trouble> {
-        self.poll(transform)?;
+    fn work<T: Transform>(&mut self, transform: &mut T, stop: Stop<'_>) -> Result<(), Trouble> {
+        if self.stale && !self.rewind(transform, stop)? {
+            // What comes now comes again. The poll is for the rebalance that may be the reason.
+            let _ = self.consumer.poll(LONGEST_POLL);
+        } else {
+            self.poll(transform)?;
+        }
         while let Some(rebalance) = self.consumer.context().next_rebalance() {
             match rebalance {
                 Rebalance::Assign(partitions) => {
@@ -192,6 +226,7 @@ impl Pipeline {
             .group_metadata()
             .ok_or_else(|| Trouble::Abort("the consumer is in no group".to_owned()))?;
         self.transactions.commit(&list, &group)?;
+        self.undone = 0;
         self.batch = Batch::default();
         self.assignment.committed(positions);
         transform.committed();
@@ -203,7 +238,7 @@ impl Pipeline {
         &mut self,
         partitions: &TopicPartitionList,
         transform: &mut T,
-        stop: &AtomicBool,
+        stop: Stop<'_>,
     ) -> Result<(), Trouble> {
         let mut starts = self.starts(partitions, stop)?;
         self.accept(&mut starts, transform)?;
@@ -215,15 +250,11 @@ impl Pipeline {
     }
 
     /// What is committed for these partitions. Waits for a transaction that still holds offsets back.
-    fn starts(
-        &self,
-        partitions: &TopicPartitionList,
-        stop: &AtomicBool,
-    ) -> Result<TopicPartitionList, Trouble> {
+    fn starts(&self, partitions: &TopicPartitionList, stop: Stop<'_>) -> Result<TopicPartitionList, Trouble> {
         // A predecessor's transaction may stay open for its whole timeout.
         let limit = self.config.transaction_timeout() + self.config.start_timeout();
         let start = Instant::now();
-        while !stop.load(Ordering::Relaxed) {
+        while !stop() {
             let bare = list(&names(partitions));
             let error = match self.consumer.committed_offsets(bare, ATTEMPT) {
                 Ok(committed) => {
@@ -274,7 +305,7 @@ impl Pipeline {
         &mut self,
         partitions: &TopicPartitionList,
         transform: &mut T,
-        stop: &AtomicBool,
+        stop: Stop<'_>,
     ) -> Result<(), Trouble> {
         let outcome = if self.consumer.assignment_lost() {
             Err(Trouble::Abort("the partitions were lost: this member was away for too long".to_owned()))
@@ -291,29 +322,17 @@ impl Pipeline {
         }
         self.metrics.partitions_revoked.add(partitions.count() as u64);
         self.metrics.partitions.set(self.assignment.len() as u64);
-        let undone = match outcome {
-            Ok(()) => Ok(false),
-            Err(trouble) => self.undo(trouble, stop).map(|()| true),
-        };
+        let undone = outcome.or_else(|trouble| self.undo(trouble, stop));
         release(&self.consumer, partitions)
             .map_err(|cause| Trouble::Stop(BusError::client("giving partitions back", cause)))?;
-        if undone? { self.rewind(transform, stop) } else { Ok(()) }
+        undone
     }
 
-    /// Makes everything since the last commit undone, and reads it again.
-    fn recover<T: Transform>(
-        &mut self,
-        trouble: Trouble,
-        transform: &mut T,
-        stop: &AtomicBool,
-    ) -> Result<(), Trouble> {
-        self.undo(trouble, stop)?;
-        self.rewind(transform, stop)
-    }
-
-    /// Aborts the transaction, or throws the producer away where that cannot be trusted.
-    fn undo(&mut self, trouble: Trouble, stop: &AtomicBool) -> Result<(), Trouble> {
+    /// Undoes everything since the last commit, to be read again: aborts the transaction, or throws the producer away
+    /// where that cannot be trusted.
+    fn undo(&mut self, trouble: Trouble, stop: Stop<'_>) -> Result<(), Trouble> {
         self.batch = Batch::default();
+        self.stale = true;
         let outcome = match trouble {
             Trouble::Abort(cause) => {
                 tracing::warn!(cause, "the transaction is aborted and its records are read again");
@@ -327,34 +346,38 @@ impl Pipeline {
                     cause,
                     "the transactional producer is made anew and the records are read again"
                 );
-                self.transactions.recreate(stop)
+                self.transactions.recreate(stop)?;
             }
-            outcome => outcome,
+            outcome => outcome?,
         }
+        pause(self.undone, stop);
+        self.undone += 1;
+        Ok(())
     }
 
-    /// Starts every partition again at what is committed.
-    fn rewind<T: Transform>(&mut self, transform: &mut T, stop: &AtomicBool) -> Result<(), Trouble> {
+    /// Starts every partition again at what is committed. False if librdkafka cannot move the read position yet: a
+    /// partition is just coming or going. (Giving the partition up and taking it again would not wait, but librdkafka
+    /// 2.12 aborts the process when the same partition is stopped twice in quick succession.)
+    fn rewind<T: Transform>(&mut self, transform: &mut T, stop: Stop<'_>) -> Result<bool, Trouble> {
         let held = list(self.assignment.keys());
-        if held.count() == 0 {
-            return Ok(());
+        if held.count() > 0 {
+            let mut starts = self.starts(&held, stop)?;
+            for partition in names(&held) {
+                self.assignment.remove(&partition);
+                transform.revoked(&partition, Release::Aborted);
+            }
+            self.accept(&mut starts, transform)?;
+            let refused = match self.consumer.seek_partitions(starts, SEEK) {
+                Ok(sought) => sought.elements().iter().find_map(|element| element.error().err()),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = refused {
+                tracing::debug!(%error, "the read position cannot be moved yet");
+                return Ok(false);
+            }
         }
-        let mut starts = self.starts(&held, stop)?;
-        for partition in names(&held) {
-            self.assignment.remove(&partition);
-            transform.revoked(&partition, Release::Aborted);
-        }
-        self.accept(&mut starts, transform)?;
-        let refused = match self.consumer.seek_partitions(starts.clone(), SEEK) {
-            Ok(sought) => sought.elements().iter().find_map(|element| element.error().err()),
-            Err(error) => Some(error),
-        };
-        let Some(error) = refused else { return Ok(()) };
-        // A partition that is not being fetched yet cannot be moved; taking it anew at the right place can.
-        tracing::info!(%error, "the read position could not be moved; the partitions are taken anew");
-        release(&self.consumer, &held)
-            .and_then(|()| take(&self.consumer, &starts))
-            .map_err(|cause| Trouble::Stop(BusError::client("reading again", cause)))
+        self.stale = false;
+        Ok(true)
     }
 }
 
@@ -385,6 +408,18 @@ impl Batch {
         if transactions.is_open() {
             self.since.get_or_insert_with(Instant::now);
         }
+    }
+}
+
+/// The first time nothing is waited for; then up to five seconds, so that what goes wrong again and again does not do so
+/// as fast as it can.
+#[expect(clippy::disallowed_methods, reason = "a pause before the same is tried again")]
+fn pause(times: u32, stop: Stop<'_>) {
+    let limit =
+        Duration::from_millis(100).saturating_mul(2_u32.saturating_pow(times)).min(Duration::from_secs(5));
+    let deadline = Instant::now() + limit;
+    while times > 0 && Instant::now() < deadline && !stop() {
+        std::thread::sleep(LONGEST_POLL.min(limit));
     }
 }
 

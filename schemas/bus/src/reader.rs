@@ -72,7 +72,7 @@ impl Reader {
         // librdkafka delivers records only to consumers with a group; nothing is ever committed to this one.
         let mut properties = config.reader();
         properties
-            .set("group.id", format!("{}reader", config.topic_prefix))
+            .set("group.id", group(config))
             .set("auto.offset.reset", "earliest")
             .set("enable.partition.eof", "true");
         let notes = ConsumerNotes::new(Arc::new(Metrics::default()));
@@ -200,7 +200,7 @@ impl Reader {
         };
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
         let topic = self.partitions.first().map(|first| first.topic.clone()).unwrap_or_default();
-        if let Some(error) = denied(code, (&topic, "read"), "of the reader", "") {
+        if let Some(error) = denied(code, (&topic, "read"), &group(&self.config), "") {
             return Err(error);
         }
         if let Some(error) = refused(&self.config, &error, &self.consumer.context().notes.heard()) {
@@ -228,6 +228,11 @@ impl Reader {
         }
         Ok(ends)
     }
+}
+
+/// The group of readers: nothing is committed to it, but brokers with permissions want it allowed.
+fn group(config: &BusConfig) -> String {
+    format!("{}reader", config.topic_prefix)
 }
 
 /// What a poll gave.

@@ -156,6 +156,7 @@ fn creation_failed(spec: &TopicSpec, cause: String) -> BusError {
 }
 
 /// The broker answers before every node knows the topic.
+#[expect(clippy::disallowed_methods, reason = "the pace of looking at a condition")]
 fn wait_for(
     config: &BusConfig,
     consumer: &BaseConsumer<ConsumerNotes>,

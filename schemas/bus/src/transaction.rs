@@ -4,14 +4,14 @@
 //!
 //! - retriable: the same call again; they are made to be resumed;
 //! - abort required: abort, read the records again;
-//! - fenced: somebody else works under our transactional id; stop;
+//! - fenced: somebody else works under our transactional id; stop. But the broker fences a transaction that outlived
+//!   its timeout, too, and in the same words; so one that old is a reason for a new producer;
 //! - anything else, and *every timeout*: throw the producer away and make another. librdkafka speaks the first version
 //!   of the transaction protocol, in which a commit that timed out may still be under way and would hit the next
 //!   transaction (KIP-890, librdkafka#5423). A new producer's first call bumps the epoch, after which the late commit
 //!   is refused.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -24,6 +24,7 @@ use crate::config::BusConfig;
 use crate::context::{DeliveryFailure, TransactionNotes};
 use crate::error::is_fenced;
 use crate::outbox::Outgoing;
+use crate::pipeline::Stop;
 use crate::{BusError, Metrics};
 
 /// How long one attempt at a coordinator may take before the request to stop is looked at.
@@ -57,7 +58,10 @@ pub(crate) struct Transactions {
     config: BusConfig,
     id: String,
     producer: Option<Client>,
-    open: bool,
+    /// Since when a transaction is open.
+    open: Option<Instant>,
+    /// Topics sent to, for the errors that do not say which one they mean.
+    topics: Vec<String>,
     /// What a send met; the transform only hands an error on, so the cause is kept here.
     trouble: Option<Trouble>,
     metrics: Arc<Metrics>,
@@ -69,7 +73,8 @@ impl Transactions {
             config: config.clone(),
             id: config.transactional_id(),
             producer: None,
-            open: false,
+            open: None,
+            topics: Vec::new(),
             trouble: None,
             metrics,
         }
@@ -80,7 +85,12 @@ impl Transactions {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.open
+        self.open.is_some()
+    }
+
+    pub(crate) fn ask_abort(&mut self, cause: String) -> BusError {
+        self.trouble = Some(Trouble::Abort(cause.clone()));
+        BusError::Interrupted { cause }
     }
 
     pub(crate) fn take_trouble(&mut self) -> Option<Trouble> {
@@ -89,10 +99,10 @@ impl Transactions {
 
     /// Makes the producer and asks for its epoch, which ends whatever a predecessor of the same id left open. Tries
     /// until `limit`, or without one until `stop`.
-    pub(crate) fn connect(&mut self, limit: Option<Duration>, stop: &AtomicBool) -> Result<(), Trouble> {
+    pub(crate) fn connect(&mut self, limit: Option<Duration>, stop: Stop<'_>) -> Result<(), Trouble> {
         let start = Instant::now();
-        self.open = false;
-        while !stop.load(Ordering::Relaxed) {
+        self.open = None;
+        while !stop() {
             let producer = match self.producer.take() {
                 Some(producer) => producer,
                 None => self.create()?,
@@ -112,7 +122,7 @@ impl Transactions {
                 Trouble::Stop(error) => return Err(error.into()),
                 // The same call again, on the same producer.
                 Trouble::Recreate(_) if is_timeout(&error) => self.producer = Some(producer),
-                _ => std::thread::sleep(PAUSE),
+                _ => pause(PAUSE),
             }
             if limit.is_some_and(|limit| start.elapsed() >= limit) {
                 return Err(unreachable(&self.config, start.elapsed(), &error, &heard).into());
@@ -128,9 +138,9 @@ impl Transactions {
     }
 
     /// Throws the producer away with everything it has under way, and makes another.
-    pub(crate) fn recreate(&mut self, stop: &AtomicBool) -> Result<(), Trouble> {
+    pub(crate) fn recreate(&mut self, stop: Stop<'_>) -> Result<(), Trouble> {
         self.metrics.producers_recreated.increment();
-        self.metrics.aborts.add(u64::from(self.open));
+        self.metrics.aborts.add(u64::from(self.open.is_some()));
         self.producer = None;
         self.connect(None, stop)
     }
@@ -141,18 +151,21 @@ impl Transactions {
 
     /// Opens a transaction, if none is open.
     pub(crate) fn begin(&mut self) -> Result<(), Trouble> {
-        if self.open {
+        if self.open.is_some() {
             return Ok(());
         }
         let producer = self.producer()?;
         producer.client().context().take_failure();
         producer.begin_transaction().map_err(|error| self.classify(&error))?;
-        self.open = true;
+        self.open = Some(Instant::now());
         Ok(())
     }
 
     /// Sends a record into the transaction.
     pub(crate) fn send(&mut self, record: &Outgoing<'_>) -> Result<(), BusError> {
+        if !self.topics.iter().any(|topic| topic == record.topic) {
+            self.topics.push(record.topic.to_owned());
+        }
         match self.begin().and_then(|()| self.enqueue(record)) {
             Ok(()) => {
                 self.metrics.records_out.increment();
@@ -212,7 +225,7 @@ impl Transactions {
         wait_destroyed(producer);
         self.check_deliveries()?;
         self.call(|left| producer.commit_transaction(left), limit)?;
-        self.open = false;
+        self.open = None;
         self.metrics.commits.increment();
         self.metrics.commit_micros.add(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX));
         Ok(())
@@ -220,14 +233,14 @@ impl Transactions {
 
     /// Aborts the open transaction, if there is one.
     pub(crate) fn abort(&mut self) -> Result<(), Trouble> {
-        if !self.open {
+        if self.open.is_none() {
             return Ok(());
         }
         let producer = self.producer()?;
         let limit = self.config.transaction_timeout();
         self.call(|left| producer.abort_transaction(left), limit)?;
         producer.client().context().wait_delivered(limit);
-        self.open = false;
+        self.open = None;
         self.metrics.aborts.increment();
         Ok(())
     }
@@ -248,7 +261,7 @@ impl Transactions {
                 return Err(self.classify(&error));
             }
             tracing::debug!(%error, "a transactional call is made again");
-            std::thread::sleep(PAUSE.min(left));
+            pause(PAUSE.min(left));
         }
     }
 
@@ -276,24 +289,30 @@ impl Transactions {
             | RDKafkaErrorCode::PolicyViolation => {
                 BusError::Undeliverable { topic, cause: format!("{code}") }.into()
             }
-            code if is_fenced(code) => self.fenced(code.to_string()).into(),
+            code if is_fenced(code) => self.fenced(code.to_string()),
             code => Trouble::Abort(format!("a record for topic {topic} was not delivered: {code}")),
         }
     }
 
-    fn fenced(&self, cause: String) -> BusError {
-        BusError::Fenced { id: format!("transactional id {}", self.id), cause }
+    fn fenced(&self, cause: String) -> Trouble {
+        if self.open.is_some_and(|since| since.elapsed() >= self.config.transaction_timeout()) {
+            return Trouble::Recreate(format!(
+                "the transaction was open for longer than its timeout: {cause}"
+            ));
+        }
+        BusError::Fenced { id: format!("transactional id {}", self.id), cause }.into()
     }
 
     /// What an error of a transactional call means.
     fn classify(&self, error: &KafkaError) -> Trouble {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        if let Some(error) = denied(code, ("of the output", "write"), &self.config.group_id, &self.id) {
+        if let Some(error) = denied(code, (&self.topics.join(","), "write"), &self.config.group_id, &self.id)
+        {
             return error.into();
         }
         let last_words = self.producer.as_ref().and_then(|producer| fatal(producer.client()));
         if is_fenced(code) {
-            return self.fenced(last_words.unwrap_or_else(|| error.to_string())).into();
+            return self.fenced(last_words.unwrap_or_else(|| error.to_string()));
         }
         match error {
             KafkaError::Transaction(details) if details.txn_requires_abort() => {
@@ -302,6 +321,11 @@ impl Transactions {
             _ => Trouble::Recreate(last_words.unwrap_or_else(|| error.to_string())),
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a pause before the same is tried again")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// librdkafka counts a record as under way until its report is destroyed, a moment after we have heard it.

@@ -188,7 +188,7 @@ fn the_pipeline_copies_and_stops_when_asked() {
     let mut copy =
         Copy { to: calls.clone(), left: 100, stop: Arc::clone(&stop), committed: Arc::clone(&committed) };
     let mut pipeline = Pipeline::new(&config, &[segments], Arc::clone(&metrics)).unwrap();
-    pipeline.run(&mut copy, &stop).unwrap();
+    pipeline.run(&mut copy, &|| stop.load(Ordering::Relaxed)).unwrap();
     assert!(committed.load(Ordering::Relaxed) >= 1);
     assert_eq!((metrics.records_in.value(), metrics.delivered.value()), (100, 100));
     let mut seen = Vec::new();

@@ -17,7 +17,8 @@
 //! Captures made by hand reuse initial sequence numbers (0, 1000). A connection that claims the id of another one,
 //! alive or recent, gets the id hashed with an ordinal. The exception is one connection seen twice through address
 //! translation: other addresses or ports, at the same time, and a SYN with the same TSval. It keeps the id, so that both
-//! sightings meet. The same addresses and ports in another VLAN or tunnel are another connection.
+//! sightings meet. (The same addresses and ports seen in two VLANs or tunnels do not come here twice: the table knows
+//! them for one connection by the same signs, or else they are two.)
 
 use std::collections::VecDeque;
 

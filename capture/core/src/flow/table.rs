@@ -2,7 +2,9 @@
 //!
 //! **Address spaces.** VLAN and tunnel ids are not part of the key: many taps tag one direction only, and some tunnels
 //! have an id per direction. Each connection remembers the space of each direction instead. A packet of the same tuple
-//! and direction from another space is another connection, which goes under a key with that space in it.
+//! and direction from another space is another connection, which goes under a key with that space in it; or it is the
+//! same one seen a second time (on the host's interface and inside the overlay's tunnel), which the connection itself
+//! recognises by its SYN: then that key becomes a second name of it.
 //!
 //! **Order of last use.** A list per kind of waiting, linked through the slots. A connection moves to the end at most
 //! once a second of capture time, so that a busy one does not touch its neighbours' cache lines with every packet; the
@@ -45,6 +47,7 @@ const COARSE: i64 = 1_000_000;
 struct List {
     first: u32,
     last: u32,
+    length: usize,
 }
 
 struct Slot<C> {
@@ -59,8 +62,13 @@ struct Slot<C> {
     key: FlowKey,
     /// Address space of the packets of the lower end and of the higher end.
     spaces: [Option<u32>; 2],
+    /// Further keys that lead here: none in nearly every connection.
+    aliases: Vec<FlowKey>,
     connection: C,
 }
+
+/// Second names of one connection: a packet crosses fewer tunnels than this on one host. A guess.
+const MOST_ALIASES: usize = 8;
 
 /// See the module.
 pub(crate) struct Table<C> {
@@ -81,7 +89,7 @@ impl<C> Default for Table<C> {
             free: Vec::new(),
             map: HashMap::default(),
             alternates: 0,
-            lists: [List { first: NONE, last: NONE }; 4],
+            lists: [List { first: NONE, last: NONE, length: 0 }; 4],
         }
     }
 }
@@ -89,7 +97,7 @@ impl<C> Default for Table<C> {
 impl<C> Table<C> {
     /// Connections in the table, ended ones included.
     pub(crate) fn len(&self) -> usize {
-        self.map.len()
+        self.slots.len() - self.free.len()
     }
 
     /// The connection of a packet.
@@ -116,6 +124,24 @@ impl<C> Table<C> {
 
     fn find_alternate(&self, key: FlowKey, domain: u32) -> Option<u32> {
         if self.alternates == 0 { None } else { self.map.get(&key.in_space(domain)).copied() }
+    }
+
+    /// The connection that has the tuple in the first address space, for a packet that [`Table::find`] did not know.
+    pub(crate) fn namesake(&self, sighting: Sighting) -> Option<(u32, &C)> {
+        let index = self.map.get(&sighting.key).copied()?;
+        self.slot(index).map(|slot| (index, &slot.connection))
+    }
+
+    /// Gives a connection a second name: its tuple in another address space.
+    pub(crate) fn add_alias(&mut self, index: u32, sighting: Sighting, domain: u32) {
+        let key = sighting.key.in_space(domain);
+        if let Some(slot) = self.slot_mut(index)
+            && slot.aliases.len() < MOST_ALIASES
+        {
+            slot.aliases.push(key);
+            self.map.insert(key, index);
+            self.alternates += 1;
+        }
     }
 
     /// Adds a connection that [`Table::find`] did not know; `make` is told its slot.
@@ -153,6 +179,7 @@ impl<C> Table<C> {
             used: now,
             key,
             spaces,
+            aliases: Vec::new(),
             connection,
         };
         if let Some(place) = self.slots.get_mut(index as usize) {
@@ -167,8 +194,10 @@ impl<C> Table<C> {
     pub(crate) fn remove(&mut self, index: u32) -> Option<C> {
         self.unlink(index);
         let slot = self.slots.get_mut(index as usize)?.take()?;
-        self.map.remove(&slot.key);
-        self.alternates -= usize::from(slot.key.is_alternate());
+        for key in slot.aliases.iter().chain([&slot.key]) {
+            self.map.remove(key);
+            self.alternates -= usize::from(key.is_alternate());
+        }
         if let Some(generation) = self.generations.get_mut(index as usize) {
             *generation = generation.wrapping_add(1);
         }
@@ -198,7 +227,7 @@ impl<C> Table<C> {
         let Some(slot) = self.slot_mut(index) else { return false };
         slot.used = now;
         let changes = slot.waiting != waiting;
-        if !changes && now - slot.listed < COARSE {
+        if !changes && now.saturating_sub(slot.listed) < COARSE {
             return false;
         }
         self.unlink(index);
@@ -215,6 +244,12 @@ impl<C> Table<C> {
         let first = self.lists[waiting as usize].first;
         let slot = self.slot(first)?;
         (slot.used <= now.saturating_sub(idle)).then_some(first)
+    }
+
+    /// The connection of a kind that waits for longest, if there are more than `bound` of them.
+    pub(crate) fn surplus(&self, waiting: Waiting, bound: usize) -> Option<u32> {
+        let list = &self.lists[waiting as usize];
+        (list.length > bound).then_some(list.first)
     }
 
     /// When the first connection of a kind was last used.
@@ -245,6 +280,7 @@ impl<C> Table<C> {
 
     fn append(&mut self, index: u32) {
         let Some(waiting) = self.slot(index).map(|slot| slot.waiting) else { return };
+        self.lists[waiting as usize].length += 1;
         let last = std::mem::replace(&mut self.lists[waiting as usize].last, index);
         match self.slot_mut(last) {
             Some(slot) => slot.next = index,
@@ -261,6 +297,7 @@ impl<C> Table<C> {
         else {
             return;
         };
+        self.lists[waiting].length -= 1;
         match self.slot_mut(previous) {
             Some(slot) => slot.next = next,
             None => self.lists[waiting].first = next,

@@ -1,13 +1,14 @@
 //! A TCP connection from its first packet to its end: handshake, identity, FIN and RST. The bytes are the
 //! reassembly's matter.
 
-use wirecall_schemas::{Chunk, ChunkCause, ChunkKind, Orientation, Timestamp, Totals};
+use wirecall_schemas::{Chunk, ChunkCause, ChunkKind, Orientation, Totals};
 
+use super::ended::Ended;
 use super::identity::{Claim, handshake_id};
 use super::key::FlowKey;
 use super::table::Waiting;
 use crate::packet::{ACK, Body, FIN, RST, SYN, TcpHeader};
-use crate::reassembly::{Context, Incoming, Pair, Span, direction};
+use crate::reassembly::{Context, Incoming, Pair, Span, Stream, direction};
 use crate::segment::{Channel, signed};
 use crate::stats::Reason;
 
@@ -27,8 +28,6 @@ pub(crate) struct TcpConnection {
     /// Something other than a handshake or a reset was seen.
     confirmed: bool,
     closed: bool,
-    /// Capture time of the packet that closed it.
-    closed_time: Timestamp,
     /// The side that sent the first FIN.
     first_finish: Option<usize>,
     packets: [i64; 2],
@@ -50,7 +49,6 @@ impl TcpConnection {
             timestamp: None,
             confirmed: claim.is_some(),
             closed: false,
-            closed_time: Timestamp::from_micros(0),
             first_finish: None,
             packets: [0; 2],
             bytes: [0; 2],
@@ -59,13 +57,7 @@ impl TcpConnection {
 
     /// What the connection waits for.
     pub(crate) const fn waiting(&self) -> Waiting {
-        if self.closed {
-            Waiting::Linger
-        } else if self.confirmed {
-            Waiting::Tcp
-        } else {
-            Waiting::Handshake
-        }
+        if self.confirmed { Waiting::Tcp } else { Waiting::Handshake }
     }
 
     /// True once its close was published.
@@ -92,29 +84,12 @@ impl TcpConnection {
     }
 
     /// Whether a packet belongs to a new connection with the same addresses and ports.
-    pub(crate) fn is_replaced_by(
-        &self,
-        side: usize,
-        header: &TcpHeader,
-        payload: usize,
-        window: usize,
-        time: Timestamp,
-    ) -> bool {
-        let window = signed(window);
-        if !header.has(SYN) {
-            // Long after the end, data at a wholly other place: a new connection whose SYN was not captured.
-            let stream = &self.pair.streams[side];
-            let distance = stream.offset_of(header.sequence) - stream.next;
-            return self.closed && payload > 0 && stream.started && distance.abs() > window;
-        }
-        if header.has(RST) {
+    pub(crate) fn is_replaced_by(&self, side: usize, header: &TcpHeader) -> bool {
+        if !header.has(SYN) || header.has(RST) {
             return false;
         }
         if header.has(ACK) {
             return self.syn_ack_is_foreign(side, header);
-        }
-        if self.closed {
-            return !self.is_old_syn(side, header, time);
         }
         match self.initial[side] {
             Some(initial) => initial != header.sequence,
@@ -124,10 +99,23 @@ impl TcpConnection {
         }
     }
 
-    /// A SYN of this connection, handed on again after the end: taken before it, as its capture time says. A real new
-    /// connection comes later in time, and with another number.
-    fn is_old_syn(&self, side: usize, header: &TcpHeader, time: Timestamp) -> bool {
-        self.initial[side] == Some(header.sequence) && time < self.closed_time
+    /// Whether a SYN from another address space is the one that began this connection, seen a second time.
+    pub(crate) fn began_with(&self, side: usize, header: &TcpHeader) -> bool {
+        header.has(SYN)
+            && !header.has(ACK | RST)
+            && side == CLIENT
+            && self.initial[CLIENT] == Some(header.sequence)
+            && self.timestamp.is_some()
+            && self.timestamp == header.timestamp
+    }
+
+    /// What to remember once the connection is closed.
+    pub(crate) fn ended(&self) -> Ended {
+        Ended {
+            client_initial: self.initial[CLIENT],
+            client_timestamp: self.timestamp,
+            expected: self.pair.streams.each_ref().map(Stream::expected),
+        }
     }
 
     /// A SYN captured after the first data of its connection.
@@ -138,10 +126,6 @@ impl TcpConnection {
 
     fn syn_ack_is_foreign(&self, side: usize, header: &TcpHeader) -> bool {
         let peer = 1 - side;
-        if self.closed && self.initial[side].is_none() {
-            // The refusal was not the server's: somebody forged a reset, and the handshake goes on.
-            return true;
-        }
         match self.initial[peer] {
             // It acknowledges the SYN, and maybe data in it (RFC 7413).
             Some(initial) => {
@@ -163,10 +147,6 @@ impl TcpConnection {
     ) {
         self.packets[side] += 1;
         self.bytes[side] += signed(body.data.len() + body.missing);
-        if self.closed {
-            context.stats.count(Reason::AfterClose, packets, body.data.len() as u64);
-            return;
-        }
         if header.has(SYN) {
             self.handle_syn(side, header);
         }
@@ -335,14 +315,12 @@ impl TcpConnection {
         self.end_if_complete(context);
     }
 
-    /// Closes when both FINs or a reset have all bytes before them.
+    /// Closes when both FINs, or a reset, have all bytes before them.
     fn end_if_complete(&mut self, context: &mut Context<'_>) {
-        if let Some(side) = self.pair.reset_is_due(context.moment.now, context.limits) {
-            self.close((side, ChunkCause::Reset), context);
-        } else if self.first_finish.is_some()
-            && self.pair.streams.iter().all(|stream| stream.is_finished() && stream.queue.is_empty())
-        {
+        if self.pair.finish_is_due(&self.channel, context) {
             self.close((self.first_finish.unwrap_or(CLIENT), ChunkCause::Fin), context);
+        } else if let Some(side) = self.pair.reset_is_due(context.moment.now, context.limits) {
+            self.close((side, ChunkCause::Reset), context);
         }
     }
 
@@ -368,7 +346,6 @@ impl TcpConnection {
             return;
         }
         self.closed = true;
-        self.closed_time = context.moment.time;
         if self.claim.is_none() {
             self.claim_id(context);
         }

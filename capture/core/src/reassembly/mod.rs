@@ -21,6 +21,8 @@
 
 mod pair;
 mod stream;
+mod wait;
+mod write;
 
 pub(crate) use pair::{Context, Incoming, Pair, direction};
-pub(crate) use stream::Span;
+pub(crate) use stream::{Span, Stream};

@@ -1,8 +1,9 @@
 //! Both directions together: in-order delivery, holes, and the order between request and answer.
 
-use wirecall_schemas::{Chunk, ChunkCause, ChunkKind, Direction};
+use wirecall_schemas::{ChunkCause, Direction};
 
 use super::stream::{Piece, Span, Stream};
+use super::write::{Settle, declare_gap, deliver, drop_after_finish};
 use crate::flow::identity::Identities;
 use crate::limits::{Limit, Limits};
 use crate::segment::{Channel, Moment, Output, signed};
@@ -34,8 +35,10 @@ pub(crate) struct Pair {
     pub(crate) streams: [Stream; 2],
     /// A reset that waits for the bytes before it: its sender, the offset, its arrival.
     pub(crate) reset: Option<(usize, i64, i64)>,
+    /// Since when both FINs have all bytes before them; the last acknowledgement may be under way.
+    pub(super) finished: Option<i64>,
     /// The deadline that is in the timers, if any.
-    armed: Option<i64>,
+    pub(super) armed: Option<i64>,
     pub(crate) retransmitted_packets: i64,
     pub(crate) out_of_order_packets: i64,
 }
@@ -426,192 +429,5 @@ impl Pair {
             drop_after_finish(0, cut, context);
         }
         true
-    }
-
-    /// When the oldest wait of the connection ends, if anything waits.
-    fn deadline(&self, limits: &Limits) -> Option<i64> {
-        let reset = self.reset.map(|(_, _, arrival)| arrival.saturating_add(limits.reorder_time));
-        let holes = [0, 1].map(|side| self.stream_deadline(side, limits));
-        holes.into_iter().flatten().chain(reset).min()
-    }
-
-    /// When the wait of a direction ends. A hole that the other side has acknowledged, or that nobody can acknowledge,
-    /// is a loss of the capture or will be filled very soon. One that it has not acknowledged is a loss of the network:
-    /// the sender will send it again.
-    fn stream_deadline(&self, side: usize, limits: &Limits) -> Option<i64> {
-        let stream = &self.streams[side];
-        let (end, since) = match (stream.queue.front(), stream.finish) {
-            (Some(front), _) => (front.offset, front.arrival),
-            (None, Some((finish, arrival))) if finish > stream.next => (finish, arrival),
-            _ => return None,
-        };
-        let is_hole = end > stream.next;
-        Some(match stream.hole_acknowledged {
-            Some(acknowledged) if is_hole => acknowledged.saturating_add(limits.reorder_time),
-            None if is_hole && self.streams[1 - side].seen => {
-                since.saturating_add(limits.retransmission_time)
-            }
-            _ => since.saturating_add(limits.reorder_time),
-        })
-    }
-
-    /// Notes that the other side has acknowledged up to an offset of this one.
-    pub(crate) fn acknowledge(
-        &mut self,
-        side: usize,
-        offset: i64,
-        channel: &Channel,
-        context: &mut Context<'_>,
-    ) {
-        let stream = &mut self.streams[side];
-        if offset <= stream.acknowledged {
-            return;
-        }
-        stream.acknowledged = offset;
-        if stream.note_hole(context.moment.now) {
-            self.arm(channel, context);
-        }
-    }
-
-    /// Puts the oldest wait into the timers.
-    pub(crate) fn arm(&mut self, channel: &Channel, context: &mut Context<'_>) {
-        for stream in &mut self.streams {
-            stream.note_hole(context.moment.now);
-        }
-        let Some(deadline) = self.deadline(context.limits) else { return };
-        if self.armed.is_none_or(|armed| armed > deadline) {
-            self.armed = Some(deadline);
-            context.output.timers.set_reorder(deadline, channel.head.slot);
-        }
-    }
-
-    /// Gives up what has waited for too long. `deadline` is the timer's; one that was replaced is ignored.
-    pub(crate) fn expire(&mut self, deadline: i64, channel: &mut Channel, context: &mut Context<'_>) {
-        if self.armed != Some(deadline) {
-            return;
-        }
-        self.armed = None;
-        self.give_up(context.moment.now, ChunkCause::Loss, Limit::ReorderTime, channel, context);
-        self.arm(channel, context);
-    }
-
-    /// Memory is short: everything buffered goes out now.
-    pub(crate) fn evict(&mut self, channel: &mut Channel, context: &mut Context<'_>) {
-        self.armed = None;
-        self.give_up(i64::MAX, ChunkCause::Limit, Limit::HeldBytes, channel, context);
-    }
-
-    fn give_up(
-        &mut self,
-        until: i64,
-        cause: ChunkCause,
-        limit: Limit,
-        channel: &mut Channel,
-        context: &mut Context<'_>,
-    ) {
-        for side in [0, 1] {
-            while self.stream_deadline(side, context.limits).is_some_and(|deadline| deadline <= until) {
-                context.stats.reach(limit);
-                self.force(side, cause, channel, context);
-                self.streams[side].note_hole(context.moment.now);
-            }
-        }
-    }
-
-    /// Whether the reset that waits has all it waits for, or has waited long enough.
-    pub(crate) fn reset_is_due(&self, now: i64, limits: &Limits) -> Option<usize> {
-        let (side, offset, arrival) = self.reset?;
-        let complete = self.streams[side].next >= offset && self.streams.iter().all(|s| s.queue.is_empty());
-        (complete || arrival.saturating_add(limits.reorder_time) <= now).then_some(side)
-    }
-}
-
-/// A buffered piece, or the end of one, turned out to lie behind the FIN.
-fn drop_after_finish(packets: u64, bytes: usize, context: &mut Context<'_>) {
-    context.output.release(bytes);
-    context.stats.release(packets, bytes as u64);
-    context.stats.count(Reason::AfterFin, packets, bytes as u64);
-}
-
-fn deliver(
-    stream: &mut Stream,
-    side: usize,
-    span: Span<'_>,
-    moment: Moment,
-    channel: &mut Channel,
-    context: &mut Context<'_>,
-) {
-    context.output.data(channel, context.stats, direction(side), span.offset, moment, span.data);
-    stream.advance(span.offset + signed(span.data.len()));
-    if span.missing > 0 {
-        let moment = Moment { time: moment.time, now: context.moment.now };
-        let end = span.end();
-        declare_gap_at(stream, side, end, ChunkCause::Snaplen, moment, channel, context);
-    }
-}
-
-fn declare_gap(
-    stream: &mut Stream,
-    side: usize,
-    end: i64,
-    cause: ChunkCause,
-    channel: &mut Channel,
-    context: &mut Context<'_>,
-) {
-    declare_gap_at(stream, side, end, cause, context.moment, channel, context);
-}
-
-fn declare_gap_at(
-    stream: &mut Stream,
-    side: usize,
-    end: i64,
-    cause: ChunkCause,
-    moment: Moment,
-    channel: &mut Channel,
-    context: &mut Context<'_>,
-) {
-    let length = end - stream.next;
-    let chunk = Chunk {
-        direction: direction(side),
-        kind: ChunkKind::Gap,
-        cause,
-        offset: stream.next,
-        length,
-        time: moment.time,
-    };
-    context.output.push(channel, context.stats, chunk, moment.now);
-    context.stats.gaps.packets += 1;
-    context.stats.gaps.bytes += u64::try_from(length).unwrap_or_default();
-    stream.note_gap(end);
-    stream.advance(end);
-}
-
-/// How a packet of stream bytes is counted: its bytes one by one, itself once.
-struct Settle {
-    /// 0 once a buffered piece has taken them over.
-    packets: u64,
-    /// The first reason for which bytes were dropped.
-    reason: Option<Reason>,
-    effective: bool,
-}
-
-impl Settle {
-    fn drop_bytes(&mut self, reason: Reason, span: &Span<'_>, stats: &mut Stats) {
-        if !span.is_empty() {
-            stats.count(reason, 0, span.data.len() as u64);
-            self.reason = self.reason.or(Some(reason));
-        }
-    }
-
-    /// Counts the packet unless a piece did; true if it only repeated bytes.
-    fn finish(self, stats: &mut Stats) -> bool {
-        if self.packets == 0 {
-            return false;
-        }
-        match self.reason {
-            Some(reason) if !self.effective => stats.count(reason, self.packets, 0),
-            _ => stats.deliver(self.packets, 0),
-        }
-        self.reason == Some(Reason::Duplicate) && !self.effective
     }
 }

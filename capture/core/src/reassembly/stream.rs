@@ -113,6 +113,11 @@ impl Stream {
         self.next + i64::from(sequence.wrapping_sub(self.next_sequence).cast_signed())
     }
 
+    /// The next sequence number, once it is known.
+    pub(crate) fn expected(&self) -> Option<u32> {
+        self.started.then_some(self.next_sequence)
+    }
+
     /// Moves the next expected byte forward.
     pub(crate) fn advance(&mut self, end: i64) {
         let delta = (end - self.next).rem_euclid(1 << 32);

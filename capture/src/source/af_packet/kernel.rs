@@ -272,8 +272,14 @@ impl Ring {
         }
         self.current = (self.current + 1) % self.size.blocks;
         // SAFETY: the kernel has handed the block over and does not write to it until its status is set back, which
-        // happens when `Block` is dropped; the bytes lie inside the mapping, which outlives the borrow of the ring.
-        let bytes = unsafe { slice::from_raw_parts(start.as_ptr(), self.size.block_bytes as usize) };
+        // happens when `Block` is dropped; the bytes lie inside the mapping, which outlives the borrow of the ring, and
+        // the status, which is written while they are borrowed, is not among them.
+        let bytes = unsafe {
+            slice::from_raw_parts(
+                start.add(BEFORE_BYTES).as_ptr(),
+                self.size.block_bytes as usize - BEFORE_BYTES,
+            )
+        };
         Some(Block { bytes, status })
     }
 }
@@ -286,8 +292,12 @@ impl Drop for Ring {
     }
 }
 
+/// Bytes of a block up to the end of its status.
+const BEFORE_BYTES: usize = offset_of!(tpacket_block_desc, hdr) + size_of::<u32>();
+
 /// A block that belongs to the reader until it is dropped.
 pub(super) struct Block<'r> {
+    /// What follows the status.
     bytes: &'r [u8],
     status: &'r AtomicU32,
 }
@@ -295,11 +305,14 @@ pub(super) struct Block<'r> {
 impl Block<'_> {
     /// The packets of the block, in the order they came.
     pub(super) fn frames(&self) -> Frames<'_> {
-        let header = size_of::<u32>() * 2;
+        let field =
+            |offset: usize| number(self.bytes, offset_of!(tpacket_block_desc, hdr) + offset - BEFORE_BYTES);
+        let first = field(offset_of!(tpacket_hdr_v1, offset_to_first_pkt)) as usize;
         Frames {
             bytes: self.bytes,
-            left: number(self.bytes, header + offset_of!(tpacket_hdr_v1, num_pkts)),
-            next: number(self.bytes, header + offset_of!(tpacket_hdr_v1, offset_to_first_pkt)) as usize,
+            left: field(offset_of!(tpacket_hdr_v1, num_pkts)),
+            // Offsets count from the start of the block.
+            next: first.checked_sub(BEFORE_BYTES).unwrap_or(usize::MAX),
         }
     }
 }
@@ -345,7 +358,8 @@ impl<'b> Iterator for Frames<'b> {
         self.left = self.left.checked_sub(1)?;
         let bytes = self.bytes.get(self.next..)?;
         let header = bytes.get(..size_of::<tpacket3_hdr>() + size_of::<sockaddr_ll>())?;
-        self.next += number(header, offset_of!(tpacket3_hdr, tp_next_offset)) as usize;
+        self.next =
+            self.next.saturating_add(number(header, offset_of!(tpacket3_hdr, tp_next_offset)) as usize);
         let status = number(header, offset_of!(tpacket3_hdr, tp_status));
         let captured = number(header, offset_of!(tpacket3_hdr, tp_snaplen)) as usize;
         let link = usize::from(short(header, offset_of!(tpacket3_hdr, tp_mac)));
@@ -361,7 +375,7 @@ impl<'b> Iterator for Frames<'b> {
                 number(header, offset_of!(tpacket3_hdr, tp_sec)),
                 number(header, offset_of!(tpacket3_hdr, tp_nsec)),
             ),
-            data: bytes.get(link..link + captured)?,
+            data: bytes.get(link..link.checked_add(captured)?)?,
             link_header: network.saturating_sub(link),
             length: number(header, offset_of!(tpacket3_hdr, tp_len)),
             vlan: (status & libc::TP_STATUS_VLAN_VALID != 0).then_some((tag & 0xffff) as u16),
@@ -413,4 +427,57 @@ fn check(result: c_int) -> io::Result<c_int> {
 
 fn socket_length<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(mem::size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame of three bytes with its headers, followed by the next one `next` bytes later.
+    fn frame(next: u32, captured: u32, link: u16, status: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for number in [next, 7, 8_000, captured, 60, status] {
+            bytes.extend(number.to_ne_bytes());
+        }
+        bytes.extend(link.to_ne_bytes());
+        bytes.extend((link + 2).to_ne_bytes());
+        // Hash, VLAN tag, then the rest of the header.
+        bytes.extend([0; 4]);
+        bytes.extend(0x6005_u32.to_ne_bytes());
+        bytes.resize(48, 0);
+        // Family, protocol, interface, hardware type.
+        bytes.extend([17, 0, 8, 0]);
+        bytes.extend(3_u32.to_ne_bytes());
+        bytes.extend(772_u16.to_ne_bytes());
+        bytes.resize(80, 0);
+        bytes.extend(b"abc");
+        bytes.resize(96, 0);
+        bytes
+    }
+
+    fn frames(bytes: &[u8], left: u32) -> Vec<Frame<'_>> {
+        Frames { bytes, left, next: 0 }.collect()
+    }
+
+    #[test]
+    fn frames_follow_one_another() {
+        let bytes = [frame(96, 3, 80, 0), frame(0, 3, 80, libc::TP_STATUS_VLAN_VALID)].concat();
+        let seen = frames(&bytes, 2);
+        assert_eq!(seen.len(), 2);
+        assert_eq!((seen[0].time, seen[0].data, seen[0].link_header), ((7, 8_000), &b"abc"[..], 2));
+        assert_eq!((seen[0].length, seen[0].interface, seen[0].hardware), (60, 3, 772));
+        assert_eq!((seen[0].vlan, seen[1].vlan), (None, Some(0x6005)));
+    }
+
+    #[test]
+    fn offsets_that_lead_out_of_the_block_end_it() {
+        assert_eq!(frames(&frame(u32::MAX, 3, 80, 0), 2).len(), 1);
+        assert_eq!(frames(&frame(0, u32::MAX, 80, 0), 1).len(), 0);
+        assert_eq!(frames(&frame(0, 3, 60_000, 0), 1).len(), 0);
+        let whole = frame(0, 3, 80, 0);
+        for cut in 0..83 {
+            assert_eq!(frames(&whole[..cut], 1).len(), 0, "cut at {cut}");
+        }
+        assert_eq!(Frames { bytes: &whole, left: 1, next: usize::MAX }.count(), 0);
+    }
 }

@@ -11,7 +11,7 @@ use wirecall_schemas::Timestamp;
 
 use self::kernel::{Frame, Ring, RingSize, Socket};
 pub use self::{error::AfPacketError, filter::FilterRules};
-use super::{Batch, LinkType, Packet};
+use super::{Batch, LinkType, Packet, Source};
 
 /// The name that stands for all interfaces, also those that come later.
 pub const ANY: &str = "any";
@@ -139,33 +139,6 @@ impl AfPacket {
         outcome.map_err(|cause| AfPacketError::Fanout { interface: self.config.interface.clone(), cause })
     }
 
-    /// Hands the packets of the next block to `handle`, waiting at most `wait` for it.
-    ///
-    /// # Errors
-    /// When the interface was removed and cannot be followed, or the kernel refuses to go on.
-    pub fn read_batch(
-        &mut self,
-        wait: Duration,
-        handle: &mut dyn FnMut(Packet<'_>),
-    ) -> Result<Batch, AfPacketError> {
-        let read = self.drain_block(handle);
-        if read > 0 {
-            return Ok(Batch::Packets(read));
-        }
-        match self.ring.socket.wait(wait) {
-            Ok(_) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => self.went_down(),
-            Err(cause) => return Err(system(&self.config, "waiting for packets", cause)),
-        }
-        if self.down {
-            self.look_again()?;
-        }
-        match self.drain_block(handle) {
-            0 => Ok(Batch::Idle),
-            read => Ok(Batch::Packets(read)),
-        }
-    }
-
     fn drain_block(&mut self, handle: &mut dyn FnMut(Packet<'_>)) -> usize {
         let Some(block) = self.ring.block() else { return 0 };
         let mut read = 0;
@@ -206,19 +179,6 @@ impl AfPacket {
         Ok(())
     }
 
-    /// Replaces the rules of the kernel's filter while packets flow.
-    ///
-    /// # Errors
-    /// When the kernel refuses the program.
-    pub fn set_filter(&mut self, rules: FilterRules) -> Result<(), AfPacketError> {
-        let program = filter::compile(&rules, self.config.snapshot.max(1));
-        let filter_error = |cause| system(&self.config, "attaching the packet filter", cause);
-        self.ring.socket.attach_filter(&program.instructions).map_err(filter_error)?;
-        self.filter_complete = program.complete;
-        self.config.filter = rules;
-        Ok(())
-    }
-
     /// False when the rules were too many for the kernel, so that the core has to drop what they leave out.
     #[must_use]
     pub const fn filter_is_complete(&self) -> bool {
@@ -236,6 +196,47 @@ impl AfPacket {
         self.counts.packets += u64::from(counters.packets);
         self.counts.drops += u64::from(counters.drops);
         Ok(self.counts)
+    }
+}
+
+impl Source for AfPacket {
+    type Error = AfPacketError;
+
+    fn read_batch(
+        &mut self,
+        wait: Duration,
+        handle: &mut dyn FnMut(Packet<'_>),
+    ) -> Result<Batch, AfPacketError> {
+        let read = self.drain_block(handle);
+        if read > 0 {
+            return Ok(Batch::Packets(read));
+        }
+        match self.ring.socket.wait(wait) {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => self.went_down(),
+            Err(cause) => return Err(system(&self.config, "waiting for packets", cause)),
+        }
+        if self.down {
+            self.look_again()?;
+        }
+        match self.drain_block(handle) {
+            0 => Ok(Batch::Idle),
+            read => Ok(Batch::Packets(read)),
+        }
+    }
+
+    fn lost_packets(&mut self) -> Result<u64, AfPacketError> {
+        self.kernel_counts().map(|counts| counts.drops)
+    }
+
+    /// While packets flow.
+    fn set_filter(&mut self, rules: FilterRules) -> Result<(), AfPacketError> {
+        let program = filter::compile(&rules, self.config.snapshot.max(1));
+        let filter_error = |cause| system(&self.config, "attaching the packet filter", cause);
+        self.ring.socket.attach_filter(&program.instructions).map_err(filter_error)?;
+        self.filter_complete = program.complete;
+        self.config.filter = rules;
+        Ok(())
     }
 }
 

@@ -10,6 +10,8 @@
 //! Every change of state either uses up a budget ([`Limits::hand_overs`], [`Limits::reprobes`]) or strikes a protocol
 //! from the list, so that no peer can keep a connection changing.
 
+mod dissecting;
+mod probing;
 mod record;
 
 use std::collections::VecDeque;
@@ -20,9 +22,9 @@ use wirecall_schemas::{Call, ChunkCause, Direction, Timestamp, Totals, Transport
 
 use crate::limits::{Counter, Limits, Stats};
 use crate::output::{Facts, MarkRange, Output};
-use crate::protocol::{Certainty, HandOver, Opening, OpeningSide, Progress, Session, Start, StateError};
-use crate::registry::{Choice, ProtocolIndex, Refused, Registry};
-use crate::stream::{Front, Gap, Mark, Pushed, Stream, Streams};
+use crate::protocol::{HandOver, Progress, Session, StateError};
+use crate::registry::{ProtocolIndex, Refused, Registry};
+use crate::stream::{Gap, Mark, Pushed, Stream, Streams};
 
 /// What a connection needs of its dissector while it works.
 pub(crate) struct Surroundings<'d> {
@@ -122,8 +124,7 @@ struct Trial {
 
 impl Connection {
     pub(crate) fn new(facts: Facts, limits: &Limits) -> Self {
-        let stream =
-            || if facts.transport == Transport::Udp { Stream::of_datagrams() } else { Stream::new() };
+        let stream = || if is_datagrams(&facts) { Stream::of_datagrams() } else { Stream::new() };
         Self {
             streams: Streams { client: stream(), server: stream() },
             state: State::Probing(Box::new(Probing {
@@ -263,6 +264,10 @@ impl Connection {
     pub(crate) fn settle(&mut self) {
         self.streams.client.settle();
         self.streams.server.settle();
+        if let State::Dissecting { trial: Some(trial), .. } = &mut self.state {
+            trial.streams.client.settle();
+            trial.streams.server.settle();
+        }
     }
 
     /// Bytes held, as far as peers can make them grow.
@@ -351,217 +356,7 @@ impl Connection {
     }
 }
 
-/// Probing.
-impl Connection {
-    /// Asks the probes; true when the state changed.
-    fn probe(&mut self, around: &mut Surroundings<'_>) -> bool {
-        let State::Probing(probing) = &mut self.state else { return false };
-        step_over_gaps(&mut self.streams.client, &mut probing.client_gap);
-        step_over_gaps(&mut self.streams.server, &mut probing.server_gap);
-        let held = self.streams.client.held_bytes().max(self.streams.server.held_bytes());
-        let window = around.limits.probe_bytes;
-        let last_chance = held > around.limits.trial_bytes || self.streams.client.is_ended();
-        let opening = Opening {
-            transport: self.facts.transport,
-            client: opening_side(&mut self.streams.client, window, last_chance),
-            server: opening_side(&mut self.streams.server, window, last_chance),
-            mid_stream: probing.mid_stream || !is_datagrams(&self.facts) && probing.has_gap(),
-        };
-        let mid_stream = opening.mid_stream;
-        let ports = [self.facts.server.port, self.facts.client.port];
-        let swap_allowed = self.facts.orientation_guessed;
-        match around.registry.choose(&opening, ports, swap_allowed, &mut self.refused) {
-            Choice::NotYet => false,
-            Choice::None => {
-                self.become_opaque(around);
-                true
-            }
-            Choice::Chosen { index, swapped, certainty } => {
-                self.begin(index, swapped, certainty, mid_stream, around);
-                true
-            }
-        }
-    }
-
-    /// Starts the session of a chosen protocol.
-    fn begin(
-        &mut self,
-        index: ProtocolIndex,
-        swapped: bool,
-        certainty: Certainty,
-        mid_stream: bool,
-        around: &Surroundings<'_>,
-    ) {
-        let mut hand_over = None;
-        if let State::Probing(probing) = &mut self.state {
-            hand_over = probing.hand_over.take();
-            for (stream, gap) in [
-                (&mut self.streams.client, probing.client_gap.take()),
-                (&mut self.streams.server, probing.server_gap.take()),
-            ] {
-                if let Some(gap) = gap {
-                    stream.restore_gap(gap);
-                }
-            }
-        }
-        if swapped {
-            self.swap();
-        }
-        let trial = (certainty == Certainty::Likely).then(|| {
-            Box::new(Trial { streams: self.streams.clone(), mid_stream, emitted: self.facts.next_index })
-        });
-        self.start_session(index, mid_stream, hand_over, trial, around);
-    }
-
-    fn start_session(
-        &mut self,
-        index: ProtocolIndex,
-        mid_stream: bool,
-        hand_over: Option<HandOver>,
-        trial: Option<Box<Trial>>,
-        around: &Surroundings<'_>,
-    ) {
-        let Some(protocol) = around.registry.protocol(index) else { return };
-        self.facts.parser = protocol.name();
-        self.facts.parser_version = protocol.version();
-        let start = Start { limits: around.limits, transport: self.facts.transport, mid_stream, hand_over };
-        self.state = State::Dissecting { session: protocol.session(start), index, trial };
-    }
-
-    fn swap(&mut self) {
-        self.swapped = !self.swapped;
-        std::mem::swap(&mut self.facts.client, &mut self.facts.server);
-        std::mem::swap(&mut self.streams.client, &mut self.streams.server);
-    }
-
-    fn become_opaque(&mut self, around: &mut Surroundings<'_>) {
-        if let State::Probing(probing) = &mut self.state
-            && let Some(open_call) = probing.hand_over.take().and_then(|hand_over| hand_over.open_call)
-        {
-            Output::new(&mut self.facts, around.queue, around.stats).call(*open_call);
-        }
-        around.stats.add(Counter::ConnectionsOpaque, 1);
-        self.state = State::Opaque;
-    }
-}
-
-/// Dissecting.
-impl Connection {
-    /// Lets the session work on what is there.
-    fn dissect(&mut self, facing: Direction, around: &mut Surroundings<'_>) -> Progress {
-        let both = [Direction::ClientToServer, Direction::ServerToClient];
-        let directions = if facing == Direction::Unknown { &both[..] } else { std::slice::from_ref(&facing) };
-        for &direction in directions {
-            let progress = self.advance(direction, around);
-            if !matches!(progress, Progress::Continue) {
-                return progress;
-            }
-            if self.shed(direction, around) {
-                let progress = self.advance(direction, around);
-                if !matches!(progress, Progress::Continue) {
-                    return progress;
-                }
-            }
-        }
-        self.end_trial(around.limits);
-        Progress::Continue
-    }
-
-    fn advance(&mut self, direction: Direction, around: &mut Surroundings<'_>) -> Progress {
-        let State::Dissecting { session, .. } = &mut self.state else { return Progress::Continue };
-        let stream = self.streams.of(direction);
-        if !stream.is_ready() {
-            return Progress::Continue;
-        }
-        stream.set_wanted(0);
-        let mut output = Output::new(&mut self.facts, around.queue, around.stats);
-        session.advance(direction, &mut self.streams, &mut output)
-    }
-
-    /// A stream that its session does not read is bounded: the oldest half becomes a gap. True when it did.
-    fn shed(&mut self, direction: Direction, around: &mut Surroundings<'_>) -> bool {
-        let most = around.limits.stream_bytes;
-        let stream = self.streams.of(direction);
-        if stream.held_bytes() <= most {
-            return false;
-        }
-        let shed = stream.shed(most / 2);
-        around.stats.add(Counter::StreamBytesShed, shed as u64);
-        self.has_gap = true;
-        true
-    }
-
-    fn end_trial(&mut self, limits: &Limits) {
-        if let State::Dissecting { trial, .. } = &mut self.state {
-            let emitted = self.facts.next_index;
-            let over =
-                |trial: &Trial| trial.emitted < emitted || trial.streams.held_bytes() > limits.trial_bytes;
-            if trial.as_deref().is_some_and(over) {
-                *trial = None;
-            }
-        }
-    }
-
-    /// A protocol took its yes back: the others get the same bytes.
-    fn withdraw(&mut self, around: &mut Surroundings<'_>) {
-        around.stats.add(Counter::ProtocolsWithdrawn, 1);
-        self.facts.parser = "";
-        self.facts.parser_version = 0;
-        let emitted = self.facts.next_index;
-        if let State::Dissecting { index, trial, .. } = std::mem::replace(&mut self.state, State::Opaque) {
-            self.refused.add(index);
-            let mut mid_stream = true;
-            if let Some(trial) = trial.filter(|trial| trial.emitted == emitted) {
-                mid_stream = trial.mid_stream;
-                let ended = self.streams.client.is_ended();
-                self.streams = trial.streams;
-                if ended {
-                    self.streams.client.finish();
-                    self.streams.server.finish();
-                }
-            }
-            self.state = State::Probing(Box::new(Probing { mid_stream, ..Probing::default() }));
-        }
-    }
-
-    /// The conversation goes on in another protocol.
-    fn hand_over(&mut self, hand_over: HandOver, around: &mut Surroundings<'_>) {
-        let accepting = around.registry.accepting(&hand_over.to, self.facts.transport);
-        let tunnel = &*hand_over.to == "tunnel";
-        self.refused = Refused::default();
-        self.state = State::Probing(Box::new(Probing { hand_over: Some(hand_over), ..Probing::default() }));
-        if self.hand_overs_left == 0 {
-            around.stats.add(Counter::HandOversRefused, 1);
-            return self.become_opaque(around);
-        }
-        self.hand_overs_left -= 1;
-        around.stats.add(Counter::ProtocolsHandedOver, 1);
-        match accepting {
-            Some(index) => self.begin(index, false, Certainty::Certain, false, around),
-            None if tunnel => {}
-            None => self.become_opaque(around),
-        }
-    }
-}
-
 /// Datagrams never begin in the middle of a message.
 const fn is_datagrams(facts: &Facts) -> bool {
     matches!(facts.transport, Transport::Udp)
-}
-
-fn step_over_gaps(stream: &mut Stream, gap: &mut Option<Gap>) {
-    while let Front::Gap(_) = stream.front() {
-        let Some(next) = stream.skip_gap() else { return };
-        match gap {
-            Some(gap) => gap.length = gap.length.saturating_add(next.length),
-            None => *gap = Some(next),
-        }
-    }
-}
-
-fn opening_side(stream: &mut Stream, window: usize, last_chance: bool) -> OpeningSide<'_> {
-    let cut = stream.is_cut() && stream.available() > 0;
-    let data = stream.contiguous(window);
-    let data = data.get(..window).unwrap_or(data);
-    OpeningSide { is_final: last_chance || cut || data.len() >= window, data }
 }

@@ -74,7 +74,7 @@ pub struct Dissector {
     closed_order: VecDeque<Key>,
     agents: HashMap<u64, ByteString, foldhash::fast::RandomState>,
     topic: Option<ByteString>,
-    /// Newest capture time in the log.
+    /// The clock of the log: its newest capture time, approached in bounded steps.
     clock: Option<Timestamp>,
     opened: u64,
     held: usize,
@@ -192,12 +192,14 @@ impl Dissector {
         Ok(())
     }
 
-    /// Moves the log's clock forward and closes the connections that fell silent. Records do so by themselves; agents'
-    /// heartbeats do it where no record comes.
+    /// Moves the log's clock forward, by at most [`Limits::clock_step_micros`], and closes the connections that fell
+    /// silent. Records do so by themselves; agents' heartbeats do it where no record comes.
     pub fn handle_time(&mut self, now: Timestamp) {
-        if self.clock.is_some_and(|clock| now <= clock) {
-            return;
-        }
+        let now = match self.clock {
+            None => now,
+            Some(clock) if now <= clock => return,
+            Some(clock) => now.min(clock.plus_micros(self.limits.clock_step_micros.max(1))),
+        };
         self.clock = Some(now);
         let now = now.as_micros();
         if self.checks.first_key_value().is_some_and(|((check, _), _)| *check <= now) {
@@ -269,6 +271,7 @@ impl Dissector {
         }
         let facts = self.facts(segment, position);
         self.stats.add(Counter::Connections, 1);
+        self.stats.add(Counter::ConnectionsMidStream, u64::from(facts.mid_stream));
         let connection = Box::new(Connection::new(facts, &self.limits));
         let active = self.clock.unwrap_or_default().as_micros();
         let (order, check) = (self.opened, active.saturating_add(self.limits.idle_micros));

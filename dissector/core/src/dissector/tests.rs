@@ -10,6 +10,7 @@ use wirecall_schemas::{
 use super::*;
 use crate::protocol::echo::Echo;
 use crate::protocol::testing::Scripted;
+use crate::protocol::{Opening, Verdict};
 
 const CLIENT: Direction = Direction::ClientToServer;
 const SERVER: Direction = Direction::ServerToClient;
@@ -138,6 +139,8 @@ fn an_undissected_connection_gives_one_record() {
     assert_eq!((call.ledger.request_gap_bytes, call.ledger.response_gap_bytes), (9, 7));
     assert_eq!((summary.totals.client_packets, summary.close_reason), (5, ChunkCause::Fin));
     assert_eq!((call.provenance.partition, &call.provenance.topic), (Some(3), &None));
+    assert_eq!((call.provenance.first_sequence, call.provenance.last_sequence), (Some(0), Some(0)));
+    assert!(!call.ledger.one_sided && !call.ledger.orientation_guessed);
 }
 
 #[test]
@@ -180,6 +183,7 @@ fn what_was_not_seen_of_a_connection_is_said() {
     );
     assert!(all.iter().all(|call| call.completeness == Completeness::Partial));
     assert_eq!((all[0].start_time, all[0].ledger.mid_stream), (None, true));
+    assert_eq!(dissector.stats().sum(Counter::ConnectionsMidStream), 1);
     assert_eq!(all[1].connection.as_ref().unwrap().close_time, None);
 }
 
@@ -345,6 +349,20 @@ fn silent_connections_expire_by_the_clock_of_the_log() {
 }
 
 #[test]
+fn one_wild_time_does_not_end_all_connections() {
+    let mut dissector = dissector(Limits::default());
+    let (mut honest, mut wild) = (Agent::new(1), Agent::new(2));
+    wild.time = 1 << 60;
+    let records = [honest.open().record(), wild.open().record(), honest.data(CLIENT, b"\0").record()];
+    assert_eq!(play(&mut dissector, &records).len(), 0);
+    assert_eq!(dissector.open_connections(), 2);
+    for step in 0..2_000 {
+        dissector.handle_time(Timestamp::from_micros((1 << 60) + step));
+    }
+    assert_eq!(dissector.open_connections(), 0, "time that goes on ends them");
+}
+
+#[test]
 fn the_longest_silent_make_room() {
     let mut dissector = dissector(Limits { connections: 3, ..Limits::default() });
     let mut agents: Vec<_> = (0..4).map(Agent::new).collect();
@@ -487,6 +505,45 @@ fn an_opaque_connection_joined_late_is_looked_at_again_where_it_turns() {
 }
 
 #[test]
+fn a_connection_joined_during_a_download_is_found_at_its_next_request() {
+    let mut agent = Agent::new(1);
+    for part in 0..200 {
+        agent.data(SERVER, &[part as u8 | 1; 1_000]);
+    }
+    agent.data(CLIENT, b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+    agent.data(SERVER, b"HTTP/1.1 204 No Content\r\n\r\n").close(ChunkCause::Fin);
+    let mut dissector = Dissector::new(Registry::default(), Limits::default());
+    let calls = play(&mut dissector, &[agent.record()]);
+    assert_eq!((targets(&calls), calls[0].status.as_deref()), (vec!["/next"], Some("204")));
+    assert!(calls[0].ledger.mid_stream);
+}
+
+#[test]
+fn what_a_tunnel_carries_is_dissected() {
+    let mut agent = Agent::new(1);
+    agent.open().data(CLIENT, b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n");
+    agent.data(SERVER, b"HTTP/1.1 200 Connected\r\n\r\n");
+    agent.data(CLIENT, b"GET /inside HTTP/1.1\r\nHost: a\r\n\r\n");
+    agent.data(SERVER, b"HTTP/1.1 204 No Content\r\n\r\n").close(ChunkCause::Fin);
+    let mut dissector = Dissector::new(Registry::default(), Limits::default());
+    let calls = play(&mut dissector, &[agent.record()]);
+    assert_eq!(targets(&calls), ["a:80", "/inside"]);
+    assert_eq!(dissector.stats().sum(Counter::ProtocolsHandedOver), 1);
+}
+
+#[test]
+fn a_wrong_guess_of_the_sides_is_corrected_in_the_call() {
+    let mut agent = Agent::new(1);
+    agent.record.orientation = Orientation::FirstPacket;
+    agent.data(SERVER, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    agent.data(CLIENT, b"HTTP/1.1 204 No Content\r\n\r\n").close(ChunkCause::Fin);
+    let mut dissector = Dissector::new(Registry::default(), Limits::default());
+    let calls = play(&mut dissector, &[agent.record()]);
+    assert_eq!((calls[0].client.port, calls[0].server.port), (9_999, 40_000));
+    assert_eq!((calls[0].completeness, calls[0].ledger.orientation_guessed), (Completeness::Matched, true));
+}
+
+#[test]
 fn looking_again_ends_at_the_limit() {
     let mut agent = Agent::new(1);
     for _ in 0..50 {
@@ -511,18 +568,76 @@ fn a_quiet_connection_is_small() {
 }
 
 #[test]
+fn probes_see_the_window_and_no_more() {
+    let probe = |opening: &Opening<'_>| {
+        assert!(opening.client.data.len() <= 16, "{}", opening.client.data.len());
+        if opening.is_final() { Verdict::No } else { Verdict::NotYet }
+    };
+    let registry = Registry::empty().with(Scripted::saying("looks", &[], probe));
+    let mut dissector = Dissector::new(registry, Limits { probe_bytes: 16, ..Limits::default() });
+    let mut agent = Agent::new(1);
+    play(&mut dissector, &[agent.open().data(CLIENT, &[0; 15]).record()]);
+    assert_eq!(dissector.stats().sum(Counter::ConnectionsOpaque), 0);
+    play(&mut dissector, &[agent.data(CLIENT, &[0; 15]).record()]);
+    assert_eq!(dissector.held_bytes(), 30, "the server may still decide");
+    play(&mut dissector, &[agent.data(SERVER, &[0; 16]).record()]);
+    assert_eq!((dissector.stats().sum(Counter::ConnectionsOpaque), dissector.held_bytes()), (1, 0));
+}
+
+#[test]
+fn requests_beyond_the_limit_do_not_wait() {
+    let mut dissector = dissector(Limits { open_calls: 3, ..Limits::default() });
+    let mut agent = Agent::new(1);
+    agent.open().data(CLIENT, b"hello\n").data(SERVER, b"hello\n");
+    agent.data(CLIENT, b"one 1\ntwo 2\nthree\nfour\nfive\n").data(SERVER, b"one 1\n");
+    let calls = play(&mut dissector, &[agent.record()]);
+    assert_eq!(targets(&calls), ["hello", "four", "five", "one 1"]);
+    assert_eq!(calls[1].completeness_cause, Some(Cause::Limit));
+    assert_eq!(dissector.stats().sum(Counter::OpenCallsLimited), 2);
+}
+
+#[test]
+fn a_line_beyond_the_limit_is_read_past() {
+    let mut dissector = dissector(Limits { head_bytes: 32, ..Limits::default() });
+    let mut agent = Agent::new(1);
+    agent.open().data(CLIENT, b"hello\n").data(SERVER, b"hello\n");
+    agent.data(CLIENT, &[b'x'; 100]).data(CLIENT, b"\nafter\n").data(SERVER, b"after\n");
+    let calls = play(&mut dissector, &[agent.record()]);
+    assert_eq!(targets(&calls), ["hello", "after"]);
+    assert_eq!(dissector.stats().sum(Counter::HeadsLimited), 1);
+}
+
+/// An instruction of the fuzzer's program for data of the client.
+const CHUNK_OF_DATA: u8 = 0x80;
+
+#[test]
 fn fuzzed_records_keep_the_promises() {
-    let registry = Registry::empty().with(Scripted::withdrawing()).with(Scripted::handing_over()).with(Echo);
+    let registry =
+        Registry::default().with(Scripted::withdrawing()).with(Scripted::handing_over()).with(Echo);
+    let words: [&[u8]; 8] = [
+        b"!tunnel\n",
+        b"hello\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+        b"Transfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"3\r\nabc\r\n0\r\n\r\n",
+    ];
     let mut state = 7_u64;
     for round in 0..300 {
-        let program: Vec<u8> = (0..600)
-            .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                let byte = (state >> 33) as u8;
-                // Some rounds speak in lines, so that protocols say yes.
-                if round % 2 == 0 && byte > 200 { b"!tunnel\nhello\n"[usize::from(byte) % 14] } else { byte }
-            })
-            .collect();
+        let mut program = Vec::new();
+        while program.len() < 800 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let word = words[(state >> 60) as usize % words.len()];
+            // Every other round speaks in words, so that protocols say yes.
+            if round % 2 == 0 && state >> 40 & 3 == 0 {
+                program.extend_from_slice(&[CHUNK_OF_DATA, 9, word.len() as u8, 0]);
+                program.extend_from_slice(word);
+            } else {
+                program.push((state >> 33) as u8);
+            }
+        }
         fuzz::fuzz(&registry, &program);
     }
 }

@@ -11,8 +11,8 @@
 //!    the stream can go on. No panic, no allocation sized by an unchecked length, no re-scan from the start
 //!    ([`Stream::find`](crate::stream::Stream::find) remembers where it stopped).
 //! 4. `session` consumes what it can in [`Session::advance`], pairs requests with responses
-//!    ([`matching`](crate::matching)), and emits [`CallDraft`](crate::output::CallDraft)s. A gap
-//!    ([`Front::Gap`](crate::stream::Front)) is an input: let the body have a hole, or search the next plausible start
+//!    ([`matching`](crate::matching)), and emits [`CallDraft`]s. A gap
+//!    ([`Front::Gap`](crate::stream::Front::Gap)) is an input: let the body have a hole, or search the next plausible start
 //!    and try it before believing it. Never invent. What was skipped goes into the draft's ledger.
 //! 5. Keep slices only through [`Stream::take_kept`](crate::stream::Stream::take_kept), count them in
 //!    [`Session::held_bytes`], and hold every collection under a named [`Limits`] entry with a counter.

@@ -14,16 +14,18 @@ fn a_connection_from_syn_to_fin() {
     talk.send(1, ACK, 0, 4, b"pong");
     talk.send(0, ACK | FIN, 4, 4, b"");
     talk.send(1, ACK | FIN, 4, 5, b"");
+    assert_eq!(talk.capture.open_connections(), 1);
     talk.send(0, ACK, 5, 5, b"");
     assert_eq!(talk.capture.open_connections(), 0);
     let segment = talk.segments.last().unwrap();
     assert_eq!(segment.orientation, Orientation::Syn);
     assert_eq!((segment.client.port, segment.server.port), (40_000, 80));
-    assert_eq!(segment.totals.map(|totals| (totals.client_packets, totals.server_bytes)), Some((4, 4)));
+    assert_eq!(segment.totals.map(|totals| (totals.client_packets, totals.server_bytes)), Some((5, 4)));
     let kinds: Vec<_> = talk.chunks().iter().map(|chunk| chunk.kind).collect();
     assert_eq!(kinds, [ChunkKind::Open, ChunkKind::Data, ChunkKind::Data, ChunkKind::Close]);
     let close = *talk.chunks().last().unwrap();
     assert_eq!((close.cause, close.direction), (ChunkCause::Fin, Direction::ClientToServer));
+    talk.send(0, ACK, 5, 5, b"");
     assert_eq!(talk.capture.stats().reason(Reason::AfterClose).packets, 1);
     talk.finish();
     assert_eq!((talk.stream(0), talk.stream(1)), (vec![bytes("ping")], vec![bytes("pong")]));
@@ -184,6 +186,21 @@ fn a_repeated_handshake_is_the_same_connection() {
 }
 
 #[test]
+fn a_copy_of_the_syn_after_the_end_begins_nothing() {
+    for (timestamp, connections) in [(Some(5), 1), (None, 2)] {
+        let mut talk = Harness::new();
+        talk.timestamp = timestamp;
+        talk.handshake();
+        talk.send(0, ACK | FIN, 0, 0, b"");
+        talk.send(1, ACK | FIN, 0, 1, b"");
+        talk.send(0, ACK, 1, 1, b"");
+        talk.send(0, SYN, -1, 0, b"");
+        talk.finish();
+        assert_eq!(talk.ids().len(), connections);
+    }
+}
+
+#[test]
 fn a_half_closed_connection_goes_on() {
     let mut talk = Harness::new();
     talk.handshake();
@@ -192,6 +209,7 @@ fn a_half_closed_connection_goes_on() {
     talk.send(1, ACK, 5, 8, b"answer");
     assert_eq!(talk.capture.open_connections(), 1);
     talk.send(1, ACK | FIN, 11, 8, b"");
+    talk.send(0, ACK, 8, 12, b"");
     assert_eq!(talk.capture.open_connections(), 0);
     assert_eq!((talk.stream(0), talk.stream(1)), (vec![bytes("request")], vec![bytes("long answer")]));
 }
@@ -227,8 +245,30 @@ fn a_fin_before_its_last_bytes_waits_for_them() {
     talk.send(1, ACK | FIN, 4, 0, b"");
     talk.send(0, ACK | FIN, 0, 0, b"");
     assert_eq!(talk.capture.open_connections(), 1);
-    talk.send(1, ACK, 0, 0, b"late");
+    talk.send(1, ACK, 0, 1, b"late");
+    talk.send(0, ACK, 1, 5, b"");
     assert_eq!((talk.capture.open_connections(), talk.stream(1)), (0, vec![bytes("late")]));
+}
+
+#[test]
+fn a_last_acknowledgement_that_never_comes_is_not_waited_for_long() {
+    let mut talk = Harness::new();
+    talk.handshake();
+    talk.send(0, ACK | FIN, 0, 0, b"");
+    talk.send(1, ACK | FIN, 0, 1, b"");
+    assert_eq!(talk.capture.open_connections(), 1);
+    talk.wait(500_000);
+    assert_eq!(talk.causes(ChunkKind::Close), [ChunkCause::Fin]);
+}
+
+#[test]
+fn a_reset_in_the_place_of_the_last_acknowledgement_changes_nothing() {
+    let mut talk = Harness::new();
+    talk.handshake();
+    talk.send(0, ACK | FIN, 0, 0, b"");
+    talk.send(1, ACK | FIN, 0, 1, b"");
+    talk.send(0, RST, 1, 0, b"");
+    assert_eq!(talk.causes(ChunkKind::Close), [ChunkCause::Fin]);
 }
 
 #[test]
@@ -282,21 +322,6 @@ fn a_handshake_goes_on_after_a_forged_refusal() {
     talk.finish();
     assert_eq!((talk.stream(0), talk.stream(1)), (vec![bytes("ping")], vec![bytes("pong")]));
     assert_eq!(talk.segments.last().unwrap().orientation, Orientation::SynAck);
-}
-
-#[test]
-fn an_old_syn_handed_on_again_begins_nothing() {
-    let mut talk = Harness::new();
-    let start = talk.time;
-    talk.handshake();
-    talk.send(0, ACK | FIN, 0, 0, b"");
-    talk.send(1, ACK | FIN, 0, 1, b"");
-    let end = std::mem::replace(&mut talk.time, start);
-    talk.send(0, SYN, -1, 0, b"");
-    assert_eq!((talk.capture.open_connections(), talk.capture.stats().connections), (0, 1));
-    talk.time = end;
-    talk.send(0, SYN, -1, 0, b"");
-    assert_eq!((talk.capture.open_connections(), talk.capture.stats().connections), (1, 2));
 }
 
 #[test]
@@ -371,6 +396,37 @@ fn one_tuple_in_two_vlans_is_two_connections() {
     assert_eq!(talk.ids().len(), 2);
     assert_eq!(talk.stream_of(0, |segment| segment.connection_id == first), [bytes("one")]);
     assert_eq!(talk.stream_of(0, |segment| segment.connection_id != first), [bytes("two")]);
+}
+
+#[test]
+fn a_connection_seen_inside_and_outside_of_a_tunnel_is_one() {
+    let mut talk = Harness::new();
+    talk.timestamp = Some(99);
+    let twice = [None, Some(7)];
+    for (side, flags, at) in [(0, SYN, -1), (1, SYN | ACK, -1), (0, ACK, 0)] {
+        for vlan in twice {
+            talk.vlan = vlan;
+            talk.send(side, flags, at, 0, b"");
+        }
+    }
+    for vlan in twice {
+        talk.vlan = vlan;
+        talk.send(0, ACK, 0, 0, b"once");
+    }
+    // What one sighting misses, the other one has.
+    talk.send(1, ACK, 0, 4, b"answer");
+    assert_eq!(talk.capture.stats().reason(Reason::Duplicate).bytes, 4);
+    assert_eq!(talk.capture.open_connections(), 1);
+    talk.finish();
+    assert_eq!(
+        (talk.ids().len(), talk.stream(0), talk.stream(1)),
+        (1, vec![bytes("once")], vec![bytes("answer")])
+    );
+    // Its names are free again.
+    talk.vlan = Some(7);
+    talk.initial = [7, 8];
+    talk.handshake();
+    assert_eq!(talk.capture.open_connections(), 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use wirecall_schemas::{ChunkCause, ChunkKind};
 
-use crate::packet::{ACK, SYN};
+use crate::packet::{ACK, RST, SYN};
 use crate::testing::{Harness, Part, bytes, ipv4, ipv4_part, sample_tcp};
 use crate::{Limit, LinkType, Reason};
 
@@ -22,6 +22,26 @@ fn limit_connections_evicts_the_least_useful() {
     talk.finish();
     let kept = |segment: &wirecall_schemas::Segment| segment.client.port == 40_000;
     assert_eq!(talk.stream_of(0, kept), [bytes("keep me, please")]);
+}
+
+#[test]
+fn limit_ended_connections_forgets_the_oldest() {
+    let mut talk = Harness::limits(|limits| limits.ended_connections = 2);
+    for port in 0..5 {
+        (talk.ports[0], talk.initial[0]) = (20_000 + port, u32::from(port) * 100);
+        talk.handshake();
+        talk.send(1, RST, 0, 0, b"");
+    }
+    assert_eq!(talk.capture.stats().limit(Limit::EndedConnections), 3);
+    // A straggler of a forgotten one begins a connection; one of a remembered one does not.
+    talk.send(0, ACK, 0, 0, b"");
+    assert_eq!(
+        (talk.capture.open_connections(), talk.capture.stats().reason(Reason::AfterClose).packets),
+        (0, 1)
+    );
+    (talk.ports[0], talk.initial[0]) = (20_000, 0);
+    talk.send(0, ACK, 0, 0, b"");
+    assert_eq!(talk.capture.open_connections(), 1);
 }
 
 #[test]

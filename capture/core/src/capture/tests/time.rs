@@ -68,7 +68,7 @@ fn stragglers_of_an_ended_connection_do_not_begin_a_new_one() {
     talk.wait(5_000_000);
     talk.send(1, ACK | FIN, 0, 1, b"");
     assert_eq!(talk.capture.stats().reason(Reason::AfterClose).packets, 1);
-    talk.wait(60_000_000);
+    talk.wait(61_000_000);
     talk.send(0, ACK, 1, 1, b"x");
     talk.finish();
     assert_eq!(talk.causes(ChunkKind::MidStream).len(), 1);
@@ -85,6 +85,17 @@ fn a_step_back_of_the_clock_stops_no_timer() {
     talk.wait(20_000);
     assert_eq!(talk.segments.len(), 1);
     assert_eq!(talk.segments[0].chunks[0].time.as_micros(), talk.time - 20_000);
+}
+
+#[test]
+fn the_ends_of_time_break_nothing() {
+    let mut talk = Harness::new();
+    for (offset, time) in (0..).zip([i64::MIN, i64::MAX - 1_000, 0, -1, i64::MAX - 1_000, i64::MIN]) {
+        talk.time = time;
+        talk.send(0, ACK, offset, 0, b"x");
+    }
+    talk.finish();
+    assert_eq!(talk.capture.stats().delivered.packets, 6);
 }
 
 #[test]

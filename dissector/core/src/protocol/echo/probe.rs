@@ -7,8 +7,11 @@ use crate::protocol::{Certainty, Opening, Verdict};
 /// Shorter lines are equal by chance too easily: many protocols greet with `OK` on both sides.
 const LEAST_LINE: usize = 4;
 
+/// Lines of each side that are compared mid-stream: each is searched among the others, so that their number is squared.
+const MOST_LINES: usize = 64;
+
 /// Judges an opening. Joined mid-stream, the first line of each side may be the rest of one, and the sides may stand at
-/// different lines: then any whole line of the client that the server sends too will do.
+/// different lines: then from the first line that both sent, all lines must agree.
 pub fn probe(opening: &Opening<'_>) -> Verdict {
     let (client, server) = (opening.client.data, opening.server.data);
     if opening.mid_stream {
@@ -30,9 +33,19 @@ fn probe_mid_stream(opening: &Opening<'_>) -> Verdict {
     if !plausible(client) || !plausible(server) {
         return Verdict::No;
     }
-    let shared = whole_lines(client)
-        .any(|line| line.len() >= LEAST_LINE && whole_lines(server).any(|answer| answer == line));
-    if shared { Verdict::Yes { swapped: false, certainty: Certainty::Likely } } else { Verdict::NotYet }
+    let asked: Vec<_> = whole_lines(client).take(MOST_LINES).collect();
+    let answered: Vec<_> = whole_lines(server).take(MOST_LINES).collect();
+    let meeting = answered.iter().enumerate().find_map(|(index, line)| {
+        let place = asked.iter().position(|request| request == line)?;
+        Some(answered[index..].iter().zip(&asked[place..]))
+    });
+    let Some(mut pairs) = meeting else { return Verdict::NotYet };
+    let long = pairs.clone().any(|(answer, _)| answer.len() > LEAST_LINE);
+    match pairs.all(|(answer, request)| answer == request) {
+        true if long => Verdict::Yes { swapped: false, certainty: Certainty::Likely },
+        true => Verdict::NotYet,
+        false => Verdict::No,
+    }
 }
 
 /// Printable text that does not look like a protocol of its own.

@@ -28,6 +28,7 @@ fn probe_compares_the_first_lines() {
 fn probe_finds_a_shared_line_mid_stream() {
     assert_eq!(verdict("llo\nworld\n", "ello\nworld\n", true), YES);
     assert_eq!(verdict("llo\nworld\n", "ello\nwor", true), Verdict::NotYet);
+    assert_eq!(verdict("llo\nworld\nnext\n", "ello\nworld\nother\n", true), Verdict::No);
 }
 
 fn samples() -> Vec<Sample> {
