@@ -32,7 +32,8 @@ lint: ## formatting, clippy, licences and advisories, the chart
 	@integration/install.sh build lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) deny --log-level error check
+	$(CARGO) deny --log-level error check bans licenses sources
+	@integration/advisories.sh
 	deploy/check.sh
 
 fuzz: ## the fuzz functions of the cores, for FUZZ_SECONDS each (default 60)

@@ -39,8 +39,9 @@ use crate::{
 /// How often the main loop looks around.
 const TURN: Duration = Duration::from_millis(100);
 
-/// How long the last heartbeat may take.
-const LAST_HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long before the drain's deadline the sink gives up, so that there is time to say so: at the deadline itself the
+/// process is ended from outside. At most a quarter of the drain.
+const TIME_TO_TELL: Duration = Duration::from_secs(2);
 
 /// Captures the packets of a node, or reads capture files, and sends what they carry to Kafka as segments.
 #[derive(Debug, clap::Parser)]
@@ -180,12 +181,13 @@ impl Crew {
         }
         let ended = self.join();
         let patience = Duration::from_secs(settings.drain.deadline_seconds);
+        let time_to_tell = TIME_TO_TELL.min(patience / 4);
         let sent = sink.finish(patience, || {
             health.beat();
-            shutdown.deadline()
+            shutdown.deadline().and_then(|deadline| deadline.checked_sub(time_to_tell))
         });
         self.send_heartbeat(sink, true)?;
-        sink.flush(LAST_HEARTBEAT.min(patience));
+        sink.flush(time_to_tell / 4);
         // A sink that failed stops the workers, so its reason is the first one.
         let counts = sunk(sent)?;
         tracing::info!(records = counts.delivered.records, bytes = counts.delivered.bytes, "all delivered");

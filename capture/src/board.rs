@@ -33,16 +33,16 @@ impl Board {
 
     /// Writes a worker's place.
     pub fn write(&self, worker: usize, capture: &Capture, kernel_drops: u64, time: Option<Timestamp>) {
-        let snapshot = Snapshot {
+        let mut places = self.lock();
+        let Some(place) = places.get_mut(worker) else { return };
+        *place = Snapshot {
             stats: capture.stats().clone(),
             held_bytes: capture.held_bytes() as u64,
             open_connections: capture.open_connections() as u64,
-            kernel_drops,
+            // A total that could not be read this time stays what it was.
+            kernel_drops: place.kernel_drops.max(kernel_drops),
             time,
         };
-        if let Some(place) = self.lock().get_mut(worker) {
-            *place = snapshot;
-        }
     }
 
     /// The sum of a number over all workers.

@@ -396,6 +396,31 @@ fn a_packet_is_cut_at_the_snapshot_length() {
     assert_eq!(seen.last().unwrap().data.len(), 50);
 }
 
+/// Nobody reads while more comes than the ring holds: the kernel drops, and says how much.
+#[test]
+fn what_the_kernel_drops_is_counted() {
+    let pair = or_skip!(NamespacePair::create());
+    let address = IpAddr::from(pair.server.ipv4());
+    let mut ring = open(&pair.client, AfPacketConfig { ring_bytes: 0, ..on(INTERFACE) }).remove(0);
+    let _sink = sink(&pair.server, address, 700);
+    inside(&pair.client, move || {
+        let socket = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+        for _ in 0..4_000 {
+            socket.send_to(&[0; 1_400], (address, 700)).unwrap();
+        }
+    })
+    .join()
+    .unwrap();
+    let mut read = 0;
+    while let Batch::Packets(packets) = ring.read_batch(Duration::from_millis(200), &mut |_| {}).unwrap() {
+        read += packets as u64;
+    }
+    let counts = ring.kernel_counts().unwrap();
+    assert!(counts.drops > 1_000, "{counts:?}");
+    assert_eq!(ring.lost_packets().unwrap(), counts.drops);
+    assert_eq!(read + counts.drops, counts.packets);
+}
+
 #[test]
 fn capture_goes_on_after_the_interface_was_down() {
     let pair = or_skip!(NamespacePair::create());

@@ -8,13 +8,17 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use common::traffic::conversations;
+use common::{
+    capture_file::{Order, Pcap},
+    traffic::{Conversation, conversations},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use wirecall_bus::{BusConfig, EmbeddedBroker, Reader, StartAt};
 use wirecall_schemas::{
@@ -230,6 +234,22 @@ fn the_configuration_is_checked_and_printed_without_a_broker() {
     assert!(printed.contains("interfaces = [\"eth0\"]") && printed.contains("[buffer]"), "{printed}");
 }
 
+#[test]
+fn without_the_right_to_capture_the_remedy_is_told() {
+    if !rustix::process::geteuid().is_root() {
+        skip!("giving up rights needs root: run the tests as root");
+    }
+    let broker = EmbeddedBroker::start(PARTITIONS).unwrap();
+    let mut command = program(broker.bootstrap_servers(), &["source.interfaces=[\"lo\"]".to_owned()]);
+    // Nobody, on every Linux.
+    let output = match command.uid(65_534).gid(65_534).output() {
+        Ok(output) => output,
+        Err(error) => skip!("another user cannot run the program where it was built: {error}"),
+    };
+    assert_eq!(output.status.code(), Some(77), "{}", text(&output));
+    assert!(text(&output).contains("NET_RAW"), "{}", text(&output));
+}
+
 /// Waits for a value; the limit only ends a test that has failed.
 fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
@@ -354,28 +374,48 @@ fn live_traffic_is_captured_without_the_agents_own_and_a_signal_drains() {
     assert!(last.counts.iter().all(|count| count.reason != "back_pressure"));
 }
 
-#[test]
-fn a_file_that_is_interrupted_says_where_and_closes_its_connections() {
-    let broker = EmbeddedBroker::start(PARTITIONS).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    // An hour passes in the capture after the first part.
+/// A file that has three whole conversations, then opens one, and goes on an hour later.
+fn slow_file(folder: &tempfile::TempDir) -> PathBuf {
     let mut bytes = conversations(3, 1);
-    let mut conversation = common::traffic::Conversation::new(30_000, 80);
-    let mut second =
-        common::capture_file::Pcap { order: common::capture_file::Order::Little, bytes: Vec::new() };
+    let mut conversation = Conversation::new(30_000, 80);
+    let mut second = Pcap { order: Order::Little, bytes: Vec::new() };
     for frame in conversation.open() {
         second.packet(1_700_000_000, 999_000, &frame, frame.len() as u32);
     }
     second.packet(1_700_003_600, 0, &conversation.exchange(b"late", b"later")[0], 58);
     bytes.extend(&second.bytes);
-    let file = write(&folder, "slow.pcap", &bytes);
-    let agent = RunningAgent::start(&broker, &folder, &[files(&[&file]), "source.speed=1".to_owned()]);
-    wait_for("the first part", || (streams(&segments(&bus(&broker))).len() >= 3).then_some(()));
+    write(folder, "slow.pcap", &bytes)
+}
+
+/// Starts playing the slow file, and waits for all that comes before the hour.
+fn play_slowly(broker: &EmbeddedBroker, folder: &tempfile::TempDir, setting: &str) -> RunningAgent {
+    let settings = [files(&[&slow_file(folder)]), "source.speed=1".to_owned(), setting.to_owned()];
+    let agent = RunningAgent::start(broker, folder, &settings);
+    wait_for("the first part", || (streams(&segments(&bus(broker))).len() >= 3).then_some(()));
     wait_for("the open connection", || {
         ask(agent.health, "/metrics").contains("capture_open_connections 1").then_some(())
     });
+    agent
+}
+
+#[test]
+fn a_file_that_is_interrupted_says_where_and_closes_its_connections() {
+    let broker = EmbeddedBroker::start(PARTITIONS).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let agent = play_slowly(&broker, &folder, "agent.id=agent-1");
     let (code, log) = agent.stop(Signal::INT);
     assert_eq!(code, Some(69), "{log}");
     assert!(log.contains("stopped before the end") && log.contains("slow.pcap"), "{log}");
     assert!(closes(&segments(&bus(&broker))).contains(&ChunkCause::AgentShutdown));
+}
+
+#[test]
+fn a_broker_that_died_is_told_before_the_drain_is_over() {
+    let broker = EmbeddedBroker::start(PARTITIONS).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let agent = play_slowly(&broker, &folder, "drain.deadline_seconds=4");
+    broker.set_down(true).unwrap();
+    let (code, log) = agent.stop(Signal::TERM);
+    assert_eq!(code, Some(69), "{log}");
+    assert!(log.contains("1 records with 0 captured bytes were not delivered"), "{log}");
 }

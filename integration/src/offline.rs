@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use wirecall_capture::source::pace::Pacer;
-use wirecall_capture::source::pcap::Reader;
+use wirecall_capture::source::pcap::{PcapError, Reader};
 use wirecall_capture::source::repeat::Repeat;
 use wirecall_capture_core::{Capture, CaptureConfig, Packet};
 use wirecall_dissector_core::{ConnectionRecords, Dissector, Limits, Registry};
@@ -117,7 +117,7 @@ impl Offline {
         while let Some(call) = self.dissector.poll_call() {
             let event = self.enricher.enrich(call);
             self.account.count(&event);
-            emit(&event).context("cannot write an event")?;
+            emit(&event).map_err(OutputGone)?;
         }
         Ok(())
     }
@@ -145,8 +145,8 @@ pub fn play(
     emit: &mut Emit<'_>,
 ) -> anyhow::Result<()> {
     let read = files(input, offline, progress, emit);
-    if read.as_ref().is_err_and(|error| Exit::of(error) != Exit::Data) {
-        // The output is gone; there is nobody to tell the rest.
+    if read.as_ref().is_err_and(|error| error.is::<OutputGone>()) {
+        // There is nobody to tell the rest.
         return read;
     }
     offline.finish(emit)?;
@@ -166,14 +166,11 @@ fn files(
             repeat.next_pass();
         }
         for path in input.files {
-            let mut reader = Reader::open(path)
-                .exit(Exit::Data)
-                .with_context(|| format!("cannot read {}", path.display()))?;
+            let mut reader =
+                coded(Reader::open(path)).with_context(|| format!("cannot read {}", path.display()))?;
             let mut count = 0_u32;
             loop {
-                let packet = reader
-                    .next_packet()
-                    .exit(Exit::Data)
+                let packet = coded(reader.next_packet())
                     .with_context(|| format!("cannot read {} whole", path.display()))?;
                 let Some(packet) = packet else { break };
                 let packet = repeat.packet(packet);
@@ -191,12 +188,25 @@ fn files(
     Ok(())
 }
 
+/// A capture that is wrong is wrong input; one that the operating system does not give has a code of its own.
+fn coded<T>(outcome: Result<T, PcapError>) -> anyhow::Result<T> {
+    match outcome {
+        Err(error @ (PcapError::Open { .. } | PcapError::Read { .. })) => Err(error.into()),
+        other => other.exit(Exit::Data),
+    }
+}
+
 /// Waits until a packet is due; nothing interrupts it but the end of the process.
 #[expect(clippy::disallowed_methods, reason = "paces packets as they were captured")]
 fn pause(left: std::time::Duration) -> bool {
     std::thread::sleep(left);
     false
 }
+
+/// An event could not be written: going on would only lose more.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write an event")]
+struct OutputGone(#[source] io::Error);
 
 /// Takes events as they complete.
 pub type Emit<'e> = dyn FnMut(&ApiEvent) -> io::Result<()> + 'e;

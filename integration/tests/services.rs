@@ -40,7 +40,7 @@ fn reads_whole(path: &std::path::Path) -> bool {
 /// Plays the files through `dissectors` dissectors and compares with the replay.
 fn check(name: &str, files: &[PathBuf], identities: Option<&std::path::Path>, dissectors: usize) {
     let cluster = or_skip!(kafka());
-    let installation = Installation::new(cluster.bootstrap(), name, 8);
+    let installation = Installation::new(&cluster.bootstrap(), name, 8);
     let mut services = installation.start_dissectors(dissectors);
     services.push(installation.start_enricher(identities));
     installation.play(files);
@@ -77,7 +77,7 @@ fn a_registry_frames_the_records() {
     let cluster = or_skip!(kafka());
     let registry = or_skip!(Registry::start());
     let (capture, identities) = sample();
-    let installation = Installation::new(cluster.bootstrap(), "registry", 4).with_registry(registry.url());
+    let installation = Installation::new(&cluster.bootstrap(), "registry", 4).with_registry(&registry.url());
     let mut services = installation.start_dissectors(1);
     services.push(installation.start_enricher(Some(&identities)));
     installation.play(std::slice::from_ref(&capture));
@@ -89,7 +89,7 @@ fn a_registry_frames_the_records() {
 #[test]
 fn the_agent_says_what_it_saw() {
     let cluster = or_skip!(kafka());
-    let installation = Installation::new(cluster.bootstrap(), "heartbeat", 4);
+    let installation = Installation::new(&cluster.bootstrap(), "heartbeat", 4);
     installation.play(&[sample().0]);
     let heartbeats: Vec<Agent> = installation.records(Topic::Agents, 1, &mut []);
     let last = heartbeats.last().expect("a heartbeat");
@@ -104,7 +104,7 @@ fn the_agent_says_what_it_saw() {
 fn a_record_that_is_no_segment_becomes_a_dead_letter_and_the_rest_goes_on() {
     let cluster = or_skip!(kafka());
     let (capture, identities) = sample();
-    let installation = Installation::new(cluster.bootstrap(), "dead", 4);
+    let installation = Installation::new(&cluster.bootstrap(), "dead", 4);
     let mut services = installation.start_dissectors(1);
     services.push(installation.start_enricher(Some(&identities)));
     installation.play(std::slice::from_ref(&capture));
@@ -129,7 +129,7 @@ fn produce(installation: &Installation, topic: &str, value: &[u8]) {
     producer.wait_reachable().expect("the broker answers");
     producer
         .try_send(
-            &Outgoing { topic, partition: Some(0), key: Some(b"k"), value: Some(value), timestamp_ms: None },
+            &Outgoing { topic, partition: Some(0), key: b"k", value: Some(value), timestamp_ms: None },
             0,
         )
         .expect("there is room");
@@ -140,7 +140,7 @@ fn produce(installation: &Installation, topic: &str, value: &[u8]) {
 fn a_broker_that_dies_and_comes_back_loses_and_doubles_nothing() {
     let mut cluster = or_skip!(KafkaCluster::start(1));
     let (capture, identities) = sample();
-    let installation = Installation::new(cluster.bootstrap(), "outage", 4);
+    let installation = Installation::new(&cluster.bootstrap(), "outage", 4);
     let mut services = installation.start_dissectors(1);
     services.push(installation.start_enricher(Some(&identities)));
     // Twenty rounds of the sample at twice its speed take some seconds; the outage falls into them.
@@ -163,7 +163,7 @@ fn a_broker_that_dies_and_comes_back_loses_and_doubles_nothing() {
 #[test]
 fn what_stands_in_the_way_is_told_with_its_remedy_and_exit_code() {
     let cluster = or_skip!(kafka());
-    let installation = Installation::new(cluster.bootstrap(), "refused", 4);
+    let installation = Installation::new(&cluster.bootstrap(), "refused", 4);
     installation.play(&[sample().0]);
 
     let wrong = Installation {

@@ -224,8 +224,13 @@ impl Capture {
             }
             Decoded::Fragment(part) => {
                 let limits = &self.shared.limits;
-                let whole =
-                    self.fragments.handle(&part, captured, moment.now, limits, &mut self.shared.stats);
+                let whole = self.fragments.handle(
+                    &part,
+                    (packets, captured),
+                    moment.now,
+                    limits,
+                    &mut self.shared.stats,
+                );
                 self.next_sweep = self.next_sweep.min(self.fragments.next_deadline().unwrap_or(i64::MAX));
                 let Some(datagram) = whole else { return };
                 match decode_datagram(&datagram) {

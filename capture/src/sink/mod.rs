@@ -204,11 +204,13 @@ impl Sink {
         let mut state = self.shared.lock();
         let (mut delivered, mut progressed) = (state.counts.delivered, Instant::now());
         while !state.ended {
-            let now = Instant::now();
-            if now >= progressed + patience || deadline().is_some_and(|deadline| now >= deadline) {
+            let end =
+                deadline().map_or(progressed + patience, |deadline| deadline.min(progressed + patience));
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return;
             }
-            state = self.shared.wait(state);
+            state = self.shared.wait_at_most(state, left);
             if state.counts.delivered != delivered {
                 (delivered, progressed) = (state.counts.delivered, Instant::now());
             }

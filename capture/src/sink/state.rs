@@ -92,7 +92,16 @@ impl Shared {
     }
 
     pub(super) fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-        self.changed.wait_timeout(state, LOOK_AROUND).unwrap_or_else(PoisonError::into_inner).0
+        self.wait_at_most(state, LOOK_AROUND)
+    }
+
+    pub(super) fn wait_at_most<'s>(
+        &self,
+        state: MutexGuard<'s, State>,
+        limit: Duration,
+    ) -> MutexGuard<'s, State> {
+        let limit = limit.min(LOOK_AROUND);
+        self.changed.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Called by librdkafka with the fate of each record; the token is the length of its payload.

@@ -3,7 +3,6 @@
 //! The usual event has nothing to redact; `secrets` has what the built-in rules remove. Bodies are what the figures
 //! depend on most, so there is one with a body of 1 KiB and one with 16 KiB.
 
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![expect(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
-//! Where identities and calls come from.
+//! Where identities come from: a file, the topic, the API server.
 
 pub mod file;
+pub mod kafka;
+pub mod kubernetes;

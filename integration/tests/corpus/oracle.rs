@@ -67,8 +67,7 @@ impl Tshark {
 /// The call of a row; none for a row that says that TShark's output could not be read.
 fn call(row: &Row<'_>) -> Result<Option<Key>> {
     let key = Key::new(row.field("method")?, row.field("uri")?, row.field("status")?);
-    let nothing = key.method.is_empty() && key.target.is_empty() && key.status.is_empty();
-    Ok((!nothing).then_some(key))
+    Ok((row.field("host")? != "XMLERROR").then_some(key))
 }
 
 /// Requests and responses in a list.
@@ -99,7 +98,7 @@ pub(crate) fn beside(capture: &Capture) -> Result<Vec<Opinion>> {
     Ok(opinions)
 }
 
-/// Zeek's `http.log`; none where it does not have the columns.
+/// Zeek's `http.log`, without records of which nothing is known; none where it does not have the columns.
 fn zeek(path: &Path) -> Result<Option<Vec<Key>>> {
     let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
     let Some(fields) = text.lines().find_map(|line| line.strip_prefix("#fields\t")) else { return Ok(None) };
@@ -111,13 +110,16 @@ fn zeek(path: &Path) -> Result<Option<Vec<Key>>> {
         return Ok(None);
     };
     let records = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    let calls = records.map(|line| {
+    let calls = records.filter_map(|line| {
         let values: Vec<&str> = line.split('\t').collect();
         let value = |position: usize| match values.get(position).copied().unwrap_or_default() {
             "-" | "(empty)" => "",
             value => value,
         };
-        Key::new(value(method), value(target), value(status))
+        // Status 0 stands for an answer without a status line, as in HTTP/0.9.
+        let status = Some(value(status)).filter(|status| *status != "0").unwrap_or_default();
+        let key = Key::new(value(method), value(target), status);
+        (key != Key::new("", "", "")).then_some(key)
     });
     Ok(Some(calls.collect()))
 }

@@ -6,13 +6,13 @@ use anyhow::Result;
 use wirecall::offline::{Offline, Options};
 use wirecall::stats::Account;
 use wirecall_capture::source::pcap::Reader;
-use wirecall_capture_core::{LinkType, Packet};
+use wirecall_capture_core::Packet;
 use wirecall_schemas::ApiEvent;
 
 use super::compare::Key;
 
 /// What one run gave.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Run {
     /// The HTTP calls, in order of completion.
     pub(crate) calls: Vec<Key>,
@@ -55,14 +55,7 @@ fn read(file: Vec<u8>, mut each: impl FnMut(Packet<'_>) -> Result<()>) -> Result
     };
     loop {
         match reader.next_packet() {
-            Ok(Some(packet)) => each(Packet {
-                time: packet.time,
-                link_type: LinkType(packet.link_type.into()),
-                data: packet.data,
-                original_length: packet.original_length,
-                interface: None,
-                vlan: None,
-            })?,
+            Ok(Some(packet)) => each(packet)?,
             Ok(None) => return Ok(None),
             Err(error) => return Ok(Some(error.to_string())),
         }

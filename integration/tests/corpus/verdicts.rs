@@ -24,6 +24,7 @@ type Case = (String, String, String);
 /// The rows of the table, and what was found.
 #[derive(Debug)]
 pub(crate) struct Verdicts {
+    name: String,
     explained: BTreeMap<Case, usize>,
     found: BTreeMap<Case, usize>,
 }
@@ -35,7 +36,7 @@ impl Verdicts {
         let count = rows.len();
         let explained: BTreeMap<Case, usize> = rows.into_iter().collect();
         ensure!(explained.len() == count, "{name} explains a difference twice");
-        Ok(Self { explained, found: BTreeMap::new() })
+        Ok(Self { name: name.to_owned(), explained, found: BTreeMap::new() })
     }
 
     /// Notes what was found for one capture and oracle.
@@ -45,8 +46,14 @@ impl Verdicts {
         }
     }
 
+    /// Fails with all rows that are missing or stale.
+    pub(crate) fn assert_agreement(&self) {
+        let disagreement = self.disagreement();
+        assert!(disagreement.is_empty(), "not as tests/corpus/{} says:\n{disagreement}", self.name);
+    }
+
     /// What does not agree with the table, in rows ready for it; empty when all is explained.
-    pub(crate) fn disagreement(&self) -> String {
+    fn disagreement(&self) -> String {
         let mut text = String::new();
         let unexplained = self.found.iter().filter(|(case, count)| self.explained.get(*case) != Some(count));
         for ((capture, oracle, difference), count) in unexplained {

@@ -365,7 +365,7 @@ impl BusConfig {
             config.set("group.instance.id", instance);
         }
         config.set("auto.offset.reset", "earliest");
-        self.add(&mut config, &self.consumer_properties);
+        add(&mut config, &self.consumer_properties);
         config
     }
 
@@ -377,12 +377,12 @@ impl BusConfig {
             .set("enable.auto.offset.store", "false")
             .set("isolation.level", "read_committed")
             .set("fetch.wait.max.ms", "100")
-            // Memory per process, not per partition: queues are not split. See performance notes on small queues: the
-            // default back-off of a second would stall a queue that is full for a moment.
+            // For the process, not for each partition: queues are not split. The default back-off of a second would
+            // stall a queue that is full for a moment.
             .set("queued.max.messages.kbytes", "65536")
             .set("fetch.queue.backoff.ms", "50");
-        self.add(&mut config, &self.properties);
-        self.add(&mut config, &self.consumer_properties);
+        add(&mut config, &self.properties);
+        add(&mut config, &self.consumer_properties);
         config
     }
 
@@ -396,8 +396,8 @@ impl BusConfig {
             .set("compression.type", "lz4")
             .set("partitioner", "murmur2_random")
             .set("queue.buffering.max.kbytes", "131072");
-        self.add(&mut config, &self.properties);
-        self.add(&mut config, &self.producer_properties);
+        add(&mut config, &self.properties);
+        add(&mut config, &self.producer_properties);
         config
     }
 
@@ -415,8 +415,8 @@ impl BusConfig {
             .set("transaction.timeout.ms", self.transaction_timeout_ms.to_string())
             // A record that outlives its transaction could only be refused.
             .set("message.timeout.ms", self.transaction_timeout_ms.to_string());
-        self.add(&mut config, &self.properties);
-        self.add(&mut config, &self.producer_properties);
+        add(&mut config, &self.properties);
+        add(&mut config, &self.producer_properties);
         config
     }
 
@@ -432,13 +432,6 @@ impl BusConfig {
         config
     }
 
-    #[expect(clippy::unused_self, reason = "reads as a step of building the configuration")]
-    fn add(&self, config: &mut ClientConfig, properties: &Properties) {
-        for (name, value) in properties.iter() {
-            config.set(name, value);
-        }
-    }
-
     /// The properties that librdkafka gets for a group's consumer and for its producer, secrets masked.
     pub fn effective_properties(&self) -> Vec<(&'static str, String, String)> {
         let of = |role: &'static str, config: &ClientConfig| {
@@ -451,6 +444,12 @@ impl BusConfig {
             list
         };
         [of("consumer", &self.group_consumer()), of("producer", &self.transactional_producer())].concat()
+    }
+}
+
+fn add(config: &mut ClientConfig, properties: &Properties) {
+    for (name, value) in properties.iter() {
+        config.set(name, value);
     }
 }
 

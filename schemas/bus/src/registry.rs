@@ -136,15 +136,18 @@ impl Client {
 
     fn register(&self, subject: &str, schema: &str) -> Result<u32, BusError> {
         let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
-        let registered = self
-            .runtime
-            .block_on(post_schema(&self.settings, subject.to_owned(), supplied))
-            .map_err(|error| {
+        let registered = self.runtime.block_on(post_schema(&self.settings, subject.to_owned(), supplied));
+        let id = match registered {
+            Ok(registered) => registered.id,
+            // Two services that start together register the subject they share at the same moment, and a registry may
+            // tell the second one of a conflict: then the schema is there.
+            Err(error) => self.look_up(subject, schema).map_err(|_| {
                 self.failed(&error, subject, "register a compatible version, or use another topic_prefix")
-            })?;
+            })?,
+        };
         self.hold_compatible(subject)?;
-        tracing::info!(subject, id = registered.id, "schema registered");
-        Ok(registered.id)
+        tracing::info!(subject, id, "schema registered");
+        Ok(id)
     }
 
     fn look_up(&self, subject: &str, schema: &str) -> Result<u32, BusError> {
@@ -176,8 +179,10 @@ impl Client {
             request =
                 request.basic_auth(user, self.config.password.as_ref().map(|password| password.reveal()));
         }
-        let response =
-            self.runtime.block_on(request.send()).map_err(|error| self.unreachable(error.to_string()))?;
+        let response = self
+            .runtime
+            .block_on(async { request.send().await })
+            .map_err(|error| self.unreachable(error.to_string()))?;
         if !response.status().is_success() {
             tracing::warn!(subject, status = %response.status(), "the registry does not let us set the compatibility to {COMPATIBILITY}");
         }

@@ -115,11 +115,12 @@ impl Fragments {
         self.deadlines.front().map(|(deadline, ..)| *deadline)
     }
 
-    /// Stores a fragment of a frame of `captured` bytes; gives the datagram once it is whole.
+    /// Stores a fragment; gives the datagram once it is whole. `frames` are the frames that it came in and their
+    /// captured bytes: more than one when it was fragmented again on the way.
     pub(crate) fn handle(
         &mut self,
         part: &Part<'_>,
-        captured: u64,
+        frames: (u64, u64),
         now: i64,
         limits: &Limits,
         stats: &mut Stats,
@@ -127,24 +128,25 @@ impl Fragments {
         if !self.partial.contains_key(&part.key) {
             self.begin(part.key, now, limits, stats);
         }
+        let (packets, captured) = frames;
         let partial = self.partial.get_mut(&part.key)?;
         if partial.pieces.len() >= limits.fragments_per_datagram {
             stats.reach(Limit::FragmentsPerDatagram);
-            stats.count(Reason::FragmentLimit, 1, captured);
+            stats.count(Reason::FragmentLimit, packets, captured);
             self.drop_datagram(part.key, Reason::FragmentLimit, stats);
             return None;
         }
         match partial.insert(part) {
-            Fit::Repeated => stats.count(Reason::Duplicate, 1, captured),
+            Fit::Repeated => stats.count(Reason::Duplicate, packets, captured),
             Fit::Conflict => {
-                stats.count(Reason::FragmentOverlap, 1, captured);
+                stats.count(Reason::FragmentOverlap, packets, captured);
                 self.drop_datagram(part.key, Reason::FragmentOverlap, stats);
             }
             Fit::Stored => {
-                partial.packets += 1;
+                partial.packets += packets;
                 partial.captured += captured;
                 self.held += part.data.len();
-                stats.hold(1, captured);
+                stats.hold(packets, captured);
                 if partial.is_whole() {
                     return self.complete(part, stats);
                 }

@@ -77,8 +77,8 @@ pub fn identity_of(
 
 /// The last moment at which an object that was seen deleted at `observed` may have held its addresses. A pod whose
 /// containers had all ended before had lost them then: the object outlives the pod's network by seconds.
-pub fn end_of_deleted(object: &Value, observed: Timestamp) -> Timestamp {
-    let ended = if text(object, "/kind").is_none_or(|kind| kind == "Pod") {
+pub fn end_of_deleted(kind: &str, object: &Value, observed: Timestamp) -> Timestamp {
+    let ended = if kind == "Pod" {
         Object { kind: "Pod", value: object }.containers_ended().ok().flatten()
     } else {
         None

@@ -126,7 +126,6 @@ impl Index {
             return;
         }
         self.insert(key, Arc::new(Record::new(identity)));
-        self.expire();
     }
 
     /// Takes the removal of a record in, by the key that [`Identity::key`] writes. Unknown keys are ignored.
@@ -141,6 +140,20 @@ impl Index {
     /// Says that all changes up to `time` have been fed. Never goes back.
     pub fn advance_watermark(&mut self, time: Timestamp) {
         self.watermark = self.watermark.max(Some(time));
+    }
+
+    /// Removes the records that ended before the retention, counted back from the watermark. Whoever follows a history
+    /// without end calls it now and then; a history from a file stays whole, since the calls may be as old as it is.
+    pub fn expire(&mut self) {
+        let Some(watermark) = self.watermark else { return };
+        let oldest = watermark.plus_micros(-i64::from(self.limits.retention_seconds) * 1_000_000);
+        while let Some((end, key)) = self.ended.first().cloned() {
+            if end >= oldest {
+                break;
+            }
+            self.remove(&key);
+            self.stats.expired += 1;
+        }
     }
 
     /// Time up to which the history is known; none before the first record.
@@ -252,19 +265,6 @@ impl Index {
             self.stats.evicted += 1;
         }
         true
-    }
-
-    /// Removes the records that ended before the retention, counted back from the watermark.
-    fn expire(&mut self) {
-        let Some(watermark) = self.watermark else { return };
-        let oldest = watermark.plus_micros(-i64::from(self.limits.retention_seconds) * 1_000_000);
-        while let Some((end, key)) = self.ended.first().cloned() {
-            if end >= oldest {
-                break;
-            }
-            self.remove(&key);
-            self.stats.expired += 1;
-        }
     }
 }
 

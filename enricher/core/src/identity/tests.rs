@@ -204,6 +204,8 @@ fn an_end_replaces_the_open_record() {
 fn history_ends_with_the_retention() {
     let mut index = Index::new(IndexLimits { retention_seconds: 600, ..IndexLimits::default() });
     identities("ip-reuse").into_iter().for_each(|identity| index.apply(identity));
+    assert_eq!((index.len(), index.stats().expired), (3, 0));
+    index.expire();
     // The pod of 00:30 is the newest: the one that ended at 00:10:01 is out, the one of 00:20:03 is not.
     assert_eq!((index.len(), index.stats().expired), (2, 1));
     assert_eq!(server(&index, "10.1.0.9:1", "00:05:00").resolved_by, ResolvedBy::None);
@@ -258,11 +260,11 @@ fn a_deleted_pod_ends_with_its_containers_when_they_ended_before() {
             {"state": {"terminated": {"finishedAt": finished}}},
         ]}})
     };
-    assert_eq!(end_of_deleted(&pod("2026-01-01T00:00:20Z"), observed), time("2026-01-01T00:00:21Z"));
+    assert_eq!(end_of_deleted("Pod", &pod("2026-01-01T00:00:20Z"), observed), time("2026-01-01T00:00:21Z"));
     // The node's clock may be ahead of ours.
-    assert_eq!(end_of_deleted(&pod("2026-01-01T00:00:40Z"), observed), observed);
-    assert_eq!(end_of_deleted(&json!({"kind": "Pod"}), observed), observed);
-    assert_eq!(end_of_deleted(&json!({"kind": "Service"}), observed), observed);
+    assert_eq!(end_of_deleted("Pod", &pod("2026-01-01T00:00:40Z"), observed), observed);
+    assert_eq!(end_of_deleted("Pod", &json!({"kind": "Pod"}), observed), observed);
+    assert_eq!(end_of_deleted("Service", &json!({"kind": "Service"}), observed), observed);
 }
 
 #[test]

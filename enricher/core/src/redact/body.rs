@@ -1,6 +1,5 @@
 //! Bodies: JSON, forms, multipart; and what to do with those that cannot be read.
 
-use aho_corasick::{AhoCorasick, MatchKind};
 use bytes::Bytes;
 use wirecall_schemas::{Blob, Body, ByteString, Redaction};
 
@@ -9,6 +8,7 @@ use super::multipart::redact_multipart;
 use super::pairs::redact_pairs;
 use super::repeats::Removed;
 use super::rule::{Action, Rules, Verdict};
+use super::suspicion::Suspicion;
 use super::{NamedJudge, note};
 
 /// Name of the built-in rule for bodies that speak of a password and cannot be read.
@@ -17,9 +17,7 @@ const UNREADABLE: ByteString = ByteString::from_static("unreadable-body");
 /// Redaction of bodies.
 #[derive(Debug)]
 pub(crate) struct Bodies {
-    /// Finds texts without which no rule can fit a key; none when there is a rule that fits anything. One search for
-    /// all of them at once is several times faster than reading JSON, and most bodies have none.
-    suspicion: Option<AhoCorasick>,
+    suspicion: Suspicion,
 }
 
 /// How a body is to be read.
@@ -28,22 +26,13 @@ enum Form {
     Json,
     Pairs,
     Multipart,
-    /// No structure is known; `said` tells whether the media type claims one.
+    /// No structure is known.
     Opaque,
 }
 
 impl Bodies {
     pub(crate) fn new(rules: &Rules) -> Self {
-        let suspicion = rules.literals().and_then(|mut literals| {
-            // Escapes hide letters from a plain search.
-            literals.extend(["\\u00", "%"]);
-            AhoCorasick::builder()
-                .ascii_case_insensitive(true)
-                .match_kind(MatchKind::Standard)
-                .build(literals)
-                .ok()
-        });
-        Self { suspicion }
+        Self { suspicion: Suspicion::of(rules) }
     }
 
     pub(crate) fn redact(
@@ -66,10 +55,12 @@ impl Bodies {
                 _ => {}
             }
         }
-        if !self.is_suspicious(&content) {
+        let form = form_of(body, &content);
+        // Pairs are as quick to read as to search, and escapes hide their names.
+        if form != Form::Pairs && !self.suspicion.is_raised_by(&content) {
             return;
         }
-        let outcome = match form_of(body, &content) {
+        let outcome = match form {
             Form::Opaque => return,
             Form::Json => {
                 let mut judge = BodyJudge { rules, removed, half, log };
@@ -89,10 +80,6 @@ impl Bodies {
             Ok(Some(changed)) => body.content = Some(Blob::new(Bytes::from(changed))),
             Err(()) => drop_content(body, path(), &Verdict { rule: UNREADABLE, remove: true }, log),
         }
-    }
-
-    fn is_suspicious(&self, content: &[u8]) -> bool {
-        self.suspicion.as_ref().is_none_or(|search| search.is_match(content))
     }
 }
 

@@ -14,6 +14,7 @@ mod multipart;
 mod pairs;
 mod repeats;
 mod rule;
+mod suspicion;
 
 #[cfg(test)]
 mod tests;

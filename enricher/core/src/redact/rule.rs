@@ -16,6 +16,9 @@ const MAX_REMEMBERED: usize = 4096;
 /// Longest name that is remembered, in bytes.
 const MAX_REMEMBERED_NAME: usize = 64;
 
+/// Names up to this length are looked for with what stands around a name.
+const SHORT_NAME: usize = 4;
+
 /// What is taken out of events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -144,7 +147,7 @@ impl Rules {
 
     /// Texts of which at least one, in any case, is in every name that a rule can fit; none when a rule fits too much
     /// for that.
-    pub(crate) fn literals(&self) -> Option<Vec<&str>> {
+    pub(crate) fn literals(&self) -> Option<Vec<String>> {
         let removing = self.rules.iter().filter(|rule| rule.config.action != Action::Include);
         let mut literals = Vec::new();
         for rule in removing {
@@ -152,7 +155,19 @@ impl Rules {
                 return None;
             }
             for glob in &rule.config.names {
-                literals.push(Some(glob.longest_literal()).filter(|literal| literal.len() > 2)?);
+                let literal = glob.longest_literal();
+                // Short whole names are in many words; with the quotes of a key they are not.
+                if literal == glob.as_str() && literal.len() <= SHORT_NAME {
+                    literals.extend([
+                        format!("\"{literal}\""),
+                        format!("'{literal}'"),
+                        format!("={literal}"),
+                    ]);
+                } else if literal.len() > 2 {
+                    literals.push(literal.to_owned());
+                } else {
+                    return None;
+                }
             }
         }
         Some(literals)

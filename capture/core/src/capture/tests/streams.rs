@@ -226,6 +226,21 @@ fn fragments_come_together_in_any_order() {
 }
 
 #[test]
+fn fragments_may_be_fragmented_again_by_a_tunnel() {
+    let whole = udp([40_000, 53], b"0123456789abcdef0123456789abcdef");
+    let (inner, outer) = ([[10, 0, 0, 1], [10, 0, 0, 2]], [[172, 16, 0, 1], [172, 16, 0, 2]]);
+    let parts = [ipv4_part(inner, 17, 9, 0x2000, &whole[..24]), ipv4_part(inner, 17, 9, 3, &whole[24..])];
+    let mut talk = Harness::new();
+    for (id, part) in (0..).zip(&parts) {
+        talk.frame(LinkType::RAW, &ipv4_part(outer, 4, id, 0x2000, &part[..16]));
+        talk.frame(LinkType::RAW, &ipv4_part(outer, 4, id, 2, &part[16..]));
+    }
+    assert_eq!(talk.capture.stats().delivered.packets, 4);
+    talk.finish();
+    assert_eq!(talk.stream(0), [Part::Bytes(whole[8..].to_vec())]);
+}
+
+#[test]
 fn overlapping_fragments_throw_the_datagram_away() {
     let ends = [[10, 0, 0, 1], [10, 0, 0, 2]];
     let mut talk = Harness::new();

@@ -7,11 +7,12 @@ use wirecall_schemas::{
 
 use super::body::{BodyKeeper, signed};
 use super::coding::decode;
+use super::exchange::Exchange;
 use super::findings::{Findings, Rule};
 use super::framing::Framing;
 use super::incoming::Incoming;
 use super::message::{Known, StartLine};
-use super::pairing::{Exchange, Ready, Why};
+use super::pairing::{Ready, Why};
 use super::{parts, target, trace};
 use crate::limits::{Counter, Limits};
 use crate::output::{CallDraft, Output};

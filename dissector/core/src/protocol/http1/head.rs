@@ -14,6 +14,7 @@ use super::findings::{Findings, Rule};
 use super::message::{
     Head, Known, RequestLine, StartLine, StatusLine, is_blank, is_framing_field, is_token, trim_blanks,
 };
+use super::names;
 use crate::limits::Limits;
 
 /// Which of the two start lines is expected.
@@ -344,10 +345,13 @@ fn request_line(bytes: &[u8], line: Span, whole: bool, findings: &mut Findings) 
     })
 }
 
-/// What is known of a request line that breaks off: the target only if a blank follows it.
+/// What is known of a request line that breaks off: the target only if the beginning of a version follows it, since it
+/// may hold blanks.
 fn partial_request_line(method: Span, after: &[u8], span: impl Fn(&[u8]) -> Span) -> StartSpan {
     let (target, rest) = split_word(after);
-    let target = (!rest.is_empty()).then(|| span(target));
+    let version = trim_blanks(rest);
+    let begins = version.iter().zip(b"HTTP/").all(|(byte, expected)| byte == expected);
+    let target = (!version.is_empty() && begins).then(|| span(target));
     StartSpan::Request { method, target, version: None }
 }
 
@@ -442,12 +446,21 @@ fn text_of<const N: usize>(
 }
 
 fn headers_of(text: &ByteString, spans: &[FieldSpan]) -> Vec<Header> {
-    spans.iter().map(|span| Header { name: slice(text, span.name), value: slice(text, span.value) }).collect()
+    spans
+        .iter()
+        .map(|span| Header { name: name_slice(text, span.name), value: slice(text, span.value) })
+        .collect()
 }
 
 /// A slice of the copy. Spans end beside ASCII bytes, so they never cut a character.
 fn slice(text: &ByteString, span: Span) -> ByteString {
     text.get(span.start..span.end).map(|part| text.slice_ref(part)).unwrap_or_default()
+}
+
+/// As [`slice`], but common names are shared by all heads.
+fn name_slice(text: &ByteString, span: Span) -> ByteString {
+    let name = text.get(span.start..span.end).unwrap_or_default();
+    names::common(name).unwrap_or_else(|| text.slice_ref(name))
 }
 
 #[cfg(test)]

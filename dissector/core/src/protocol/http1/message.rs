@@ -175,9 +175,20 @@ pub(super) const fn is_token_byte(byte: u8) -> bool {
         | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
 }
 
+/// [`is_token_byte`] for every byte: each byte of every field name is looked up.
+const TOKEN_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = is_token_byte(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
 /// True when `bytes` are a token.
 pub(super) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
+    !bytes.is_empty() && bytes.iter().all(|&byte| TOKEN_BYTES[usize::from(byte)])
 }
 
 /// True for the white space inside a line (RFC 9110 section 5.6.3).

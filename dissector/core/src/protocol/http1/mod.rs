@@ -8,13 +8,16 @@
 mod body;
 mod chunked;
 mod coding;
+mod delimited;
 mod draft;
+mod exchange;
 mod findings;
 mod framing;
 mod head;
 mod incoming;
 mod limits;
 mod message;
+mod names;
 mod overflow;
 mod pairing;
 mod parser;

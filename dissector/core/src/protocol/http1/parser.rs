@@ -6,6 +6,7 @@
 use memchr::{memchr, memrchr};
 
 use super::chunked::Chunked;
+use super::delimited::{close_body, length_body};
 use super::findings::Rule;
 use super::framing::Framing;
 use super::head::{HeadScan, Side, parse_head};
@@ -330,11 +331,13 @@ impl Reader {
 
     /// Ends the stream inside a head: what is known of it.
     pub(super) fn finish_head(&mut self, stream: &mut Stream, limits: &Limits) -> Option<Box<Incoming>> {
-        let state = std::mem::replace(&mut self.state, State::Stopped);
-        let message = match state {
+        let message = match std::mem::replace(&mut self.state, State::Stopped) {
             State::Head => self.partial(stream, limits),
             State::Overflow(overflow) => Some(overflow.into_message()),
-            _ => None,
+            other => {
+                self.state = other;
+                None
+            }
         };
         message.map(|mut message| {
             message.head.findings.add(Rule::IncompleteHead);
@@ -498,35 +501,5 @@ impl Reader {
         self.skip(rejected.max(1), stream, output);
         self.state = State::Search(true);
         self.search_on(stream, limits, output)
-    }
-}
-
-/// A body whose length is known: a gap inside it is a hole, and the reader stays in step.
-fn length_body(left: &mut u64, stream: &mut Stream, message: &mut Incoming, limits: &Limits) -> Event {
-    loop {
-        *left -= message.body.read(stream, *left, limits);
-        if *left == 0 {
-            message.finish(stream, true);
-            return Event::End;
-        }
-        let Some(gap) = stream.skip_gap() else { return Event::Wait };
-        let inside = gap.length.min(*left);
-        message.miss(inside, gap.length, limits);
-        *left -= inside;
-        if *left == 0 {
-            message.finish(stream, false);
-            return if gap.length > inside { Event::Lost } else { Event::End };
-        }
-    }
-}
-
-/// A body that the end of the connection ends.
-fn close_body(stream: &mut Stream, message: &mut Incoming, limits: &Limits) -> Event {
-    loop {
-        message.body.read(stream, u64::MAX, limits);
-        match stream.skip_gap() {
-            Some(gap) => message.miss(gap.length, gap.length, limits),
-            None => return Event::Wait,
-        }
     }
 }

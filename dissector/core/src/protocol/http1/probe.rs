@@ -2,8 +2,7 @@
 //!
 //! Many protocols talk in lines of text, some with HTTP's own words: RTSP, SIP and ICAP have its grammar with another
 //! name, SSDP and some multicast protocols even its name. So nothing less than a request line or a status line with
-//! `HTTP/1.x` counts by itself, and the first byte that does not fit says no. A request line without its version, or
-//! with a broken one, is what probes, attackers and clients of HTTP/0.9 send: there the answer decides.
+//! `HTTP/1.x` counts, and the first byte that does not fit says no.
 
 use memchr::memchr;
 
@@ -27,10 +26,6 @@ enum Judgement {
     Yes,
     No,
     NotYet,
-    /// A request line with a broken version, or without a target: HTTP if the answer is.
-    Broken,
-    /// A method and a path and nothing more: HTTP/0.9, or another protocol of lines (Redis has a GET too).
-    Simple,
 }
 
 /// Judges the first bytes of both directions.
@@ -45,26 +40,36 @@ pub(super) fn probe(opening: &Opening<'_>) -> Verdict {
     if opening.mid_stream {
         return probe_mid_stream(opening);
     }
-    let request = judge(opening.client, Side::Request);
-    if matches!(request, Judgement::Broken | Judgement::Simple) {
-        return judge_answer(request, opening);
+    if is_simple_exchange(opening) {
+        return Verdict::Yes { swapped: false, certainty: Certainty::Likely };
     }
-    if rules_out(opening.client) || rules_out(opening.server) || opening.is_final() {
+    // A client may speak broken HTTP to a server that answers in HTTP; only text comes near enough for that.
+    let answer_open = judge(opening.server, Side::Response) == Judgement::NotYet;
+    let client_out = rules_out(opening.client) && !(is_text(opening.client.data) && answer_open);
+    if client_out || rules_out(opening.server) || opening.is_final() {
         return Verdict::No;
     }
     Verdict::NotYet
 }
 
-/// Judges an odd request by its answer, which is no whole status line so far.
-fn judge_answer(request: Judgement, opening: &Opening<'_>) -> Verdict {
-    let server = opening.server;
-    match (judge(server, Side::Response), server.data.first()) {
-        (Judgement::NotYet, _) if !server.is_final => Verdict::NotYet,
-        // The first bytes of Redis replies.
-        (_, None | Some(b'+' | b'-' | b':' | b'$' | b'*')) => Verdict::No,
-        _ if request == Judgement::Simple => Verdict::Yes { swapped: false, certainty: Certainty::Likely },
-        _ => Verdict::No,
-    }
+/// True for a request of HTTP/0.9, which has no version, and an answer that is no status line. Other protocols of lines
+/// have a GET too: what begins like a reply of Redis is none of a web server.
+fn is_simple_exchange(opening: &Opening<'_>) -> bool {
+    let line = &opening.client.data[..memchr(b'\n', opening.client.data).unwrap_or(0)];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let space = line.iter().position(|&byte| byte == b' ').unwrap_or(0);
+    let (method, target) = line.split_at(space);
+    let request = resync::is_known_method(method)
+        && target.starts_with(b" /")
+        && target[1..].iter().all(|byte| byte.is_ascii_graphic());
+    let redis = matches!(opening.server.data.first(), None | Some(b'+' | b'-' | b':' | b'$' | b'*'));
+    request && !redis && judge(opening.server, Side::Response) == Judgement::No
+}
+
+/// True for the beginning of a line of printable characters.
+fn is_text(data: &[u8]) -> bool {
+    let line = &data[..memchr(b'\n', data).unwrap_or(data.len())];
+    line.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r'))
 }
 
 /// True when a direction's bytes begin neither a request nor a response.
@@ -150,7 +155,7 @@ fn judge_target(method: &[u8], text: &[u8]) -> Judgement {
     }
     match version {
         Some(version) if whole => judge_whole(method, target, version),
-        None if whole => judge_without_version(method, target),
+        None if whole => Judgement::No,
         Some(version) if !path && !is_version_start(version) => Judgement::No,
         _ if path && line.len() >= LONG_TARGET_BYTES && resync::is_known_method(method) => Judgement::Yes,
         _ => Judgement::NotYet,
@@ -161,27 +166,7 @@ fn judge_whole(method: &[u8], target: &[u8], version: &[u8]) -> Judgement {
     let http = version.len() == b"HTTP/1.1".len() && is_version_start(version);
     // SSDP (UPnP device architecture 1.1): HTTP's grammar, another protocol.
     let ssdp = method == b"M-SEARCH" || (method == b"NOTIFY" && target == b"*");
-    if ssdp {
-        Judgement::No
-    } else if http && !target.is_empty() {
-        Judgement::Yes
-    } else if resync::is_plausible_method(method) && target.first() == Some(&b'/') {
-        Judgement::Broken
-    } else {
-        Judgement::No
-    }
-}
-
-/// Judges a line of two words.
-fn judge_without_version(method: &[u8], target: &[u8]) -> Judgement {
-    let path = target.first() == Some(&b'/') && !target.iter().any(|&byte| is_blank(byte));
-    match target.strip_prefix(b"HTTP/1.") {
-        _ if !resync::is_plausible_method(method) => Judgement::No,
-        Some([b'0'..=b'9']) => Judgement::Broken,
-        None if path && resync::is_known_method(method) => Judgement::Simple,
-        None if path => Judgement::Broken,
-        _ => Judgement::No,
-    }
+    if http && !ssdp && !target.is_empty() { Judgement::Yes } else { Judgement::No }
 }
 
 /// True for the beginning of `HTTP/1.` and a digit.
@@ -258,8 +243,7 @@ mod tests {
     #[test]
     fn other_protocols_are_ruled_out_at_their_first_odd_byte() {
         for (text, at) in [
-            ("GET x\r\n", 7),
-            ("DESCRIBE rtsp://h/x RTSP/1.0\r\n", 21),
+            ("GET /x\r\n", 8),
             ("OPTIONS rtsp://h RTSP/1.0\r\n", 18),
             ("INVITE sip:a@b SIP/2.0\r\n", 16),
             ("REQMOD icap://h/x ICAP/1.0\r\n", 19),
@@ -272,45 +256,51 @@ mod tests {
             ("EHLO mail.example\r\n", 19),
             ("220 ftp ready\r\n", 9),
             ("SSH-2.0-OpenSSH\r\n", 16),
-            ("\x16\x03\x01", 1),
             ("PRI * HTTP/2.0\r\n", 12),
             ("M-SEARCH * HTTP/1.1\r\n", 21),
             ("NOTIFY * HTTP/1.1\r\n", 19),
+            ("GET / HTTP/1.10\r\n", 17),
             ("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", 12),
         ] {
             for length in 0..text.len() {
-                let expected = if length < at { Verdict::NotYet } else { Verdict::No };
-                assert_eq!(client(&text[..length]), expected, "{:?}", &text[..length]);
+                let text = &text.as_bytes()[..length];
+                let expected = if length < at { Judgement::NotYet } else { Judgement::No };
+                let side = OpeningSide { data: text, is_final: false };
+                assert_eq!(judge(side, Side::Request), expected, "{text:?}");
+                // A server that answers in HTTP could still be one; any other first byte settles it.
+                assert_eq!(probe(&opening(text, b"")), Verdict::NotYet, "{text:?}");
+                if length >= at {
+                    assert_eq!(probe(&opening(text, b"+")), Verdict::No, "{text:?}");
+                    assert_eq!(probe(&opening(text, b"HTTP/1.1 400 ")), YES, "{text:?}");
+                }
             }
         }
     }
 
     #[test]
-    fn the_answer_decides_about_a_broken_request_line() {
-        for line in [
-            "GET /x\r\n",
-            "GET / HTTP/1.\n",
-            "GET /HTTP/1.1\n",
-            "GET HTTP/1.1\r\n",
-            "CCM_POST / HTTP/1.\n",
-            "GET / HTTP/1.10\r\n",
-        ] {
-            let line = line.as_bytes();
-            assert_eq!(probe(&opening(line, b"")), Verdict::NotYet, "{line:?}");
-            assert_eq!(probe(&opening(line, b"HTTP/1.")), Verdict::NotYet, "{line:?}");
-            assert_eq!(probe(&opening(line, b"HTTP/1.1 400 Bad Request\r\n")), YES, "{line:?}");
-            assert_eq!(probe(&opening(line, b"$-1\r\n")), Verdict::No, "{line:?}");
-            let silent = OpeningSide { data: b"", is_final: true };
-            assert_eq!(probe(&Opening { server: silent, ..opening(line, b"") }), Verdict::No, "{line:?}");
-        }
+    fn binary_bytes_are_ruled_out_at_once() {
+        assert_eq!(probe(&opening(b"\x16", b"")), Verdict::No);
+        assert_eq!(probe(&opening(b"", b"\x00")), Verdict::No);
+        assert_eq!(probe(&opening(b"", b"220 ftp ready\r\n")), Verdict::No);
     }
 
     #[test]
     fn a_simple_request_may_be_answered_by_a_page() {
         let likely = Verdict::Yes { swapped: false, certainty: Certainty::Likely };
         assert_eq!(probe(&opening(b"GET /x\r\n", b"<html>")), likely);
-        assert_eq!(probe(&opening(b"GET / HTTP/1.\n", b"<html>")), Verdict::No);
-        assert_eq!(probe(&opening(b"FETCH /x\r\n", b"<html>")), Verdict::No);
+        assert_eq!(probe(&opening(b"GET /x\r\n", b"HTTP/1.0 ")), Verdict::NotYet);
+        for (request, answer) in [
+            ("GET / HTTP/1.\n", "<html>"),
+            ("FETCH /x\r\n", "<html>"),
+            ("GET x\r\n", "<html>"),
+            ("GET /x\r\n", "$-1\r\n"),
+        ] {
+            assert_eq!(
+                probe(&opening(request.as_bytes(), answer.as_bytes())),
+                Verdict::No,
+                "{request} {answer}"
+            );
+        }
     }
 
     #[test]

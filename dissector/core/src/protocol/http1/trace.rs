@@ -15,17 +15,19 @@ pub(super) fn trace_context(fields: &[Header]) -> Option<TraceContext> {
             let sampled = field("x-b3-sampled").map(|value| &**value);
             let debug = field("x-b3-flags").is_some_and(|flags| flags == "1");
             let sampling = if debug { Some("d") } else { sampled };
-            b3(field("x-b3-traceid")?, field("x-b3-spanid").map(|value| &**value), sampling)
+            let trace_id = field("x-b3-traceid")?;
+            let span_id = field("x-b3-spanid").map(|value| (value, &**value));
+            b3((trace_id, &**trace_id), span_id, sampling)
         })
 }
 
 /// `version-trace id-parent id-flags` (W3C Trace Context section 3.2). Later versions may append fields.
 fn w3c(parent: &ByteString, state: Option<&ByteString>) -> Option<TraceContext> {
     let mut fields = parent.split('-');
-    let version = hex_field(fields.next()?, &[2])?;
-    let trace_id = hex_field(fields.next()?, &[32])?;
-    let span_id = hex_field(fields.next()?, &[16])?;
-    let flags = i32::from_str_radix(&hex_field(fields.next()?, &[2])?, 16).ok()?;
+    let version = hex_field(parent, fields.next()?, &[2])?;
+    let trace_id = hex_field(parent, fields.next()?, &[32])?;
+    let span_id = hex_field(parent, fields.next()?, &[16])?;
+    let flags = i32::from_str_radix(&hex_field(parent, fields.next()?, &[2])?, 16).ok()?;
     let more = fields.next().is_some();
     if version == "ff" || (version == "00" && more) || is_zero(&trace_id) || is_zero(&span_id) {
         return None;
@@ -42,16 +44,21 @@ fn w3c(parent: &ByteString, state: Option<&ByteString>) -> Option<TraceContext> 
 /// `trace id-span id-sampling-parent span id`, the last two optional; a bare sampling decision names no trace.
 fn b3_single(value: &ByteString) -> Option<TraceContext> {
     let mut fields = value.split('-');
-    b3(fields.next()?, Some(fields.next()?), fields.next())
+    b3((value, fields.next()?), Some((value, fields.next()?)), fields.next())
 }
 
-fn b3(trace_id: &str, span_id: Option<&str>, sampling: Option<&str>) -> Option<TraceContext> {
-    let trace_id = hex_field(trace_id, &[16, 32])?;
+/// Ids come with the value they are a part of.
+fn b3(
+    trace_id: (&ByteString, &str),
+    span_id: Option<(&ByteString, &str)>,
+    sampling: Option<&str>,
+) -> Option<TraceContext> {
+    let trace_id = hex_field(trace_id.0, trace_id.1, &[16, 32])?;
     if is_zero(&trace_id) {
         return None;
     }
     let span_id = match span_id {
-        Some(span_id) => Some(hex_field(span_id, &[16])?),
+        Some((value, span_id)) => Some(hex_field(value, span_id, &[16])?),
         None => None,
     };
     // Debug implies that the trace is sampled.
@@ -63,10 +70,15 @@ fn b3(trace_id: &str, span_id: Option<&str>, sampling: Option<&str>) -> Option<T
     Some(TraceContext { format: ByteString::from_static("b3"), trace_id, span_id, flags, state: None })
 }
 
-/// Lower-case hex digits of one of the lengths.
-fn hex_field(text: &str, lengths: &[usize]) -> Option<ByteString> {
-    let valid = lengths.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    valid.then(|| ByteString::from(text.to_ascii_lowercase()))
+/// Lower-case hex digits of one of the lengths; a slice of `whole` where they are lower case already.
+fn hex_field(whole: &ByteString, text: &str, lengths: &[usize]) -> Option<ByteString> {
+    if !lengths.contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Some(ByteString::from(text.to_ascii_lowercase()));
+    }
+    Some(whole.slice_ref(text))
 }
 
 fn is_zero(text: &str) -> bool {

@@ -1,0 +1,3 @@
+//! Operations on a few connections through the capture core.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wirecall_capture_core::fuzz::operations(data));
