@@ -27,8 +27,6 @@ pub(crate) struct Capture {
     pub(crate) name: String,
     /// Where it lies.
     pub(crate) path: PathBuf,
-    /// What the inventory says it shows: `http1`, `tcp-nasty`, `negative`, …
-    pub(crate) protocol: String,
     /// Size of the file in bytes.
     pub(crate) bytes: u64,
     /// Frames that TShark read; none where it could not read the file.
@@ -57,7 +55,6 @@ impl Corpus {
         let name = row.field("path")?.to_owned();
         Ok(Capture {
             path: root.join(&name),
-            protocol: row.field("protocol")?.to_owned(),
             bytes: row.field("bytes")?.parse().context("bytes is not a number")?,
             frames: row.field("frames")?.parse().ok().filter(|frames| *frames > 0),
             name,

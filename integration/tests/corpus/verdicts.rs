@@ -32,7 +32,7 @@ pub(crate) struct Verdicts {
 impl Verdicts {
     /// Reads the table.
     pub(crate) fn read(name: &str) -> Result<Self> {
-        let rows = Table::read(&path(name))?.rows(|row| explained(row))?;
+        let rows = Table::read(&path(name))?.rows(explained)?;
         let count = rows.len();
         let explained: BTreeMap<Case, usize> = rows.into_iter().collect();
         ensure!(explained.len() == count, "{name} explains a difference twice");
