@@ -165,7 +165,9 @@ impl Crew {
         health: &Health,
     ) -> anyhow::Result<()> {
         let interval = Duration::from_secs(settings.agent.heartbeat_seconds);
-        let mut next_heartbeat = Instant::now();
+        // However short the work is, its start is on the record.
+        self.send_heartbeat(sink, false)?;
+        let mut next_heartbeat = Instant::now() + interval;
         while self.workers.iter().any(|worker| !worker.is_finished()) {
             health.beat();
             if Instant::now() >= next_heartbeat {

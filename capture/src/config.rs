@@ -113,7 +113,7 @@ impl Default for SourceSettings {
             interfaces: Vec::new(),
             rings: live.rings,
             ring_bytes: live.ring_bytes,
-            block_timeout_ms: 10,
+            block_timeout_ms: 20,
             snapshot_bytes: live.snapshot,
             promiscuous: live.promiscuous,
         }
@@ -332,8 +332,8 @@ impl Settings for CaptureSettings {
         if source.loops > 1 && source.files.iter().any(|file| file.as_os_str() == "-") {
             return Err(Invalid::new(["source", "loops"], "standard input can be read only once"));
         }
-        if self.agent.heartbeat_seconds == 0 {
-            return Err(Invalid::new(["agent", "heartbeat_seconds"], "must be at least 1"));
+        if !(1..=86_400).contains(&self.agent.heartbeat_seconds) {
+            return Err(Invalid::new(["agent", "heartbeat_seconds"], "must be between 1 and 86400"));
         }
         if self.flush.bytes == 0 || self.flush.bytes > FlushConfig::LARGEST_BYTES {
             let rule = format!("must be between 1 and {}", FlushConfig::LARGEST_BYTES);

@@ -330,6 +330,8 @@ fn live_traffic_is_captured_without_the_agents_own_and_a_signal_drains() {
         &folder,
         &[
             "source.interfaces=[\"lo\"]".to_owned(),
+            // Seconds before an agent that the machine lets wait loses anything.
+            "source.block_timeout_ms=100".to_owned(),
             format!("filter.include_ports=[{port},{broker_port}]"),
             "agent.heartbeat_seconds=1".to_owned(),
         ],

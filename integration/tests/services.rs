@@ -177,7 +177,7 @@ fn what_stands_in_the_way_is_told_with_its_remedy_and_exit_code() {
         &installation,
         Service::Capture,
         "[source]\nfiles = [\"/nowhere/x.pcap\"]\n",
-        65,
+        74,
         "/nowhere/x.pcap",
     );
 

@@ -16,8 +16,10 @@ use super::{Batch, LinkType, Packet, Source};
 /// The name that stands for all interfaces, also those that come later.
 pub const ANY: &str = "any";
 
-/// Bytes of a block of the ring: room for the largest super-segment (64 KiB, or 512 KiB with big TCP).
-const BLOCK_BYTES: u32 = 1 << 20;
+/// Bytes of a block of the ring: room for the largest super-segments in use (64 KiB, some 200 KiB with big TCP), and
+/// small enough that a ring has many: little traffic uses up a block at each timeout, so their number is what a stalled
+/// reader is given in time.
+const BLOCK_BYTES: u32 = 512 << 10;
 
 /// Fewest blocks that let the kernel fill one while another is read.
 const MINIMUM_BLOCKS: u32 = 2;
@@ -50,7 +52,7 @@ impl Default for AfPacketConfig {
             interface: ANY.to_owned(),
             rings: 1,
             ring_bytes: 32 << 20,
-            block_timeout: Duration::from_millis(10),
+            block_timeout: Duration::from_millis(20),
             snapshot: 262_144,
             promiscuous: false,
             filter: FilterRules::default(),
