@@ -1,12 +1,12 @@
 //! One capture through the whole pipeline, in this process, and what came of it.
 
-use std::io::{self, Cursor};
+use std::io;
+use std::path::Path;
 
 use anyhow::Result;
-use wirecall::offline::{Offline, Options};
+use wirecall::offline::{Input, Offline, Options, play};
 use wirecall::stats::Account;
-use wirecall_capture::source::pcap::Reader;
-use wirecall_capture_core::Packet;
+use wirecall_capture::source::pcap::PcapError;
 use wirecall_schemas::ApiEvent;
 
 use super::compare::Key;
@@ -24,42 +24,30 @@ pub(crate) struct Run {
     pub(crate) fault: Option<String>,
 }
 
-/// The events that one input can reasonably give: one for each packet, and one for each shortest request in its bytes.
-/// More come of a loop without progress.
-const SHORTEST_REQUEST: u64 = 16;
+/// Bytes of a file that one event takes at least: the header of a packet's record, or the shortest request. More events
+/// than that come of a loop without progress.
+const SHORTEST: u64 = 16;
 
-/// Runs the bytes of a capture file through the pipeline.
+/// Runs a capture file through the pipeline.
 ///
 /// # Errors
 /// A pipeline that cannot be made or refuses its own records, or events without end. A file that cannot be read whole
 /// is no error: it is noted.
-pub(crate) fn run(file: Vec<u8>, options: &Options) -> Result<Run> {
+pub(crate) fn run(path: &Path, options: &Options) -> Result<Run> {
     let mut offline = Offline::new(options)?;
-    let most = 16 + file.len() as u64 / SHORTEST_REQUEST.min(RECORD_HEADER);
+    let most = 16 + std::fs::metadata(path)?.len() / SHORTEST;
     let mut collected = Collected { calls: Vec::new(), lines: Vec::new(), events: 0, most };
-    let mut emit = |event: &ApiEvent| collected.event(event);
-    let fault = read(file, |packet| offline.packet(packet, &mut emit))?;
-    offline.finish(&mut emit)?;
-    let account = offline.account();
-    Ok(Run { calls: collected.calls, lines: collected.lines, account, fault })
-}
-
-/// The smallest record of a capture file, in bytes: its header.
-const RECORD_HEADER: u64 = 16;
-
-/// Hands the packets of a file on; gives why it could not be read whole.
-fn read(file: Vec<u8>, mut each: impl FnMut(Packet<'_>) -> Result<()>) -> Result<Option<String>> {
-    let mut reader = match Reader::new(Cursor::new(file)) {
-        Ok(reader) => reader,
-        Err(error) => return Ok(Some(error.to_string())),
-    };
-    loop {
-        match reader.next_packet() {
-            Ok(Some(packet)) => each(packet)?,
-            Ok(None) => return Ok(None),
-            Err(error) => return Ok(Some(error.to_string())),
+    let files = [path.to_owned()];
+    let input = Input { files: &files, rounds: 1, speed: 0.0 };
+    let played = play(&input, &mut offline, &mut |_, _| {}, &mut |event| collected.event(event));
+    let fault = match played {
+        Ok(()) => None,
+        Err(error) if error.chain().any(|cause| cause.is::<PcapError>()) => {
+            Some(error.root_cause().to_string())
         }
-    }
+        Err(error) => return Err(error),
+    };
+    Ok(Run { calls: collected.calls, lines: collected.lines, account: offline.account(), fault })
 }
 
 /// Gathers events.
