@@ -69,7 +69,8 @@ fn capture() -> anyhow::Result<PathBuf> {
     let path = folder.join("pipeline.pcap");
     if !path.exists() {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/record-http1.sh");
-        let status = Command::new(script).arg(&path).arg("20000").status().context("the recorder cannot be run")?;
+        let status =
+            Command::new(script).arg(&path).arg("20000").status().context("the recorder cannot be run")?;
         ensure!(status.success(), "the recorder ended with {status}");
     }
     Ok(path)

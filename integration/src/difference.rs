@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn equal_events_have_no_difference() {
         let event = json!({"protocol": "http", "request": {"headers": [{"name": "A"}]}});
-        assert_eq!(of_events(&[event.clone()], &[event]), None);
+        assert_eq!(of_events(std::slice::from_ref(&event), std::slice::from_ref(&event)), None);
     }
 
     #[test]

@@ -4,12 +4,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use wirecall_capture::source::pace::Pacer;
-use wirecall_capture::source::pcap::{PcapError, Reader};
-use wirecall_capture::source::repeat::Repeat;
-use wirecall_capture_core::{Capture, CaptureConfig, Packet};
+use wirecall_capture::source::pcap::PcapError;
+use wirecall_capture::source::playback::Playback;
+use wirecall_capture::source::{Batch, Source as _};
+use wirecall_capture_core::{Capture, CaptureConfig};
 use wirecall_dissector_core::{ConnectionRecords, Dissector, Limits, Registry};
 use wirecall_enricher_core::{EnrichConfig, Enricher};
 use wirecall_schemas::{ApiEvent, ChunkCause};
@@ -62,15 +63,6 @@ impl Offline {
         })
     }
 
-    /// Takes one frame and emits the events that it completes.
-    ///
-    /// # Errors
-    /// What `emit` says.
-    pub fn packet(&mut self, packet: Packet<'_>, emit: &mut Emit<'_>) -> anyhow::Result<()> {
-        self.capture.handle_packet(packet);
-        self.drain(emit)
-    }
-
     /// Ends the capture: every connection is closed and every open call emitted.
     ///
     /// # Errors
@@ -117,7 +109,7 @@ impl Offline {
         while let Some(call) = self.dissector.poll_call() {
             let event = self.enricher.enrich(call);
             self.account.count(&event);
-            emit(&event).map_err(OutputGone)?;
+            emit(&event).context("cannot write an event")?;
         }
         Ok(())
     }
@@ -134,79 +126,44 @@ pub struct Input<'i> {
     pub speed: f64,
 }
 
-/// Plays captures through the cores. `progress` is told bytes read and, where known, bytes in all.
+/// Plays captures through the cores. `progress` is told bytes read and, where known, bytes in all of the file under way.
 ///
 /// # Errors
-/// A capture that cannot be read whole; what came before the fault was played and the end was handled.
+/// A capture that cannot be read whole; what came before the fault was played and the end was handled. An event that
+/// cannot be written ends it at once.
 pub fn play(
     input: &Input<'_>,
     offline: &mut Offline,
     progress: &mut dyn FnMut(u64, Option<u64>),
     emit: &mut Emit<'_>,
 ) -> anyhow::Result<()> {
-    let read = files(input, offline, progress, emit);
-    if read.as_ref().is_err_and(|error| error.is::<OutputGone>()) {
-        // There is nobody to tell the rest.
-        return read;
-    }
+    /// How long a paced packet is waited for in one go.
+    const WAIT: Duration = Duration::from_millis(100);
+    let mut playback = Playback::new(input.files.to_vec(), input.rounds.max(1), input.speed);
+    let read = loop {
+        let batch = playback.read_batch(WAIT, &mut |packet| offline.capture.handle_packet(packet));
+        if let Ok(Batch::EndOfPass) = batch {
+            offline.capture.finish(ChunkCause::EndOfCapture);
+        }
+        offline.drain(emit)?;
+        match batch {
+            Ok(Batch::End) => break Ok(()),
+            Ok(_) => {}
+            Err(error) => break Err(error),
+        }
+        if let Some(reader) = playback.reader() {
+            progress(reader.input_read(), reader.input_length());
+        }
+    };
     offline.finish(emit)?;
-    read
-}
-
-fn files(
-    input: &Input<'_>,
-    offline: &mut Offline,
-    progress: &mut dyn FnMut(u64, Option<u64>),
-    emit: &mut Emit<'_>,
-) -> anyhow::Result<()> {
-    let mut repeat = Repeat::new();
-    let mut pacer = Pacer::new(input.speed);
-    for round in 0..input.rounds.max(1) {
-        if round > 0 {
-            repeat.next_pass();
+    match read {
+        // The operating system's answer is further down the chain, and has a code of its own.
+        Err(error) if matches!(error.cause, PcapError::Open { .. } | PcapError::Read { .. }) => {
+            Err(error.into())
         }
-        for path in input.files {
-            let mut reader =
-                coded(Reader::open(path)).with_context(|| format!("cannot read {}", path.display()))?;
-            let mut count = 0_u32;
-            loop {
-                let packet = coded(reader.next_packet())
-                    .with_context(|| format!("cannot read {} whole", path.display()))?;
-                let Some(packet) = packet else { break };
-                let packet = repeat.packet(packet);
-                if input.speed > 0.0 {
-                    pacer.wait(packet.time, pause);
-                }
-                offline.packet(packet, emit)?;
-                count = count.wrapping_add(1);
-                if count.is_multiple_of(4_096) {
-                    progress(reader.input_read(), reader.input_length());
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A capture that is wrong is wrong input; one that the operating system does not give has a code of its own.
-fn coded<T>(outcome: Result<T, PcapError>) -> anyhow::Result<T> {
-    match outcome {
-        Err(error @ (PcapError::Open { .. } | PcapError::Read { .. })) => Err(error.into()),
-        other => other.exit(Exit::Data),
+        read => read.exit(Exit::Data),
     }
 }
-
-/// Waits until a packet is due; nothing interrupts it but the end of the process.
-#[expect(clippy::disallowed_methods, reason = "paces packets as they were captured")]
-fn pause(left: std::time::Duration) -> bool {
-    std::thread::sleep(left);
-    false
-}
-
-/// An event could not be written: going on would only lose more.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write an event")]
-struct OutputGone(#[source] io::Error);
 
 /// Takes events as they complete.
 pub type Emit<'e> = dyn FnMut(&ApiEvent) -> io::Result<()> + 'e;

@@ -66,7 +66,11 @@ fn report<R: Record>(name: &str, record: &R, payload: usize) {
     println!("  decode {:>12.0}/s  {:>6.2} us", decode, 1e6 / decode);
     if payload > 0 {
         let payload = u32::try_from(payload).map_or(0.0, f64::from);
-        println!("  encode {:.2} GB/s of payload, decode {:.2} GB/s", encode * payload / 1e9, decode * payload / 1e9);
+        println!(
+            "  encode {:.2} GB/s of payload, decode {:.2} GB/s",
+            encode * payload / 1e9,
+            decode * payload / 1e9
+        );
     }
 }
 

@@ -24,13 +24,17 @@ fn released() -> Vec<PathBuf> {
         std::fs::create_dir_all(&target).expect("creates the release's folder");
         for name in FILES {
             let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-            for source in [root.join(format!("avro/{name}.avsc")), root.join(format!("tests/golden/{name}.avro"))] {
+            for source in
+                [root.join(format!("avro/{name}.avsc")), root.join(format!("tests/golden/{name}.avro"))]
+            {
                 std::fs::copy(&source, target.join(source.file_name().expect("a file"))).expect("copies");
             }
         }
     }
-    let mut releases: Vec<_> =
-        std::fs::read_dir(&folder).expect("tests/released").map(|entry| entry.expect("an entry").path()).collect();
+    let mut releases: Vec<_> = std::fs::read_dir(&folder)
+        .expect("tests/released")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     releases.sort();
     assert!(!releases.is_empty(), "there is at least one release");
     releases
@@ -56,7 +60,9 @@ fn each_release_and_today_read_each_other() {
 #[test]
 fn the_check_sees_a_field_that_went_and_a_field_without_default() {
     let old = Schema::parse_str(Segment::SCHEMA_TEXT).expect("parses");
-    for (text, replacement) in [(r#""name": "partition""#, r#""name": "shard""#), (r#""type": "long""#, r#""type": "string""#)] {
+    for (text, replacement) in
+        [(r#""name": "partition""#, r#""name": "shard""#), (r#""type": "long""#, r#""type": "string""#)]
+    {
         let changed = Segment::SCHEMA_TEXT.replacen(text, replacement, 1);
         assert_ne!(changed, Segment::SCHEMA_TEXT, "the schema still has {text}");
         let new = Schema::parse_str(&changed).expect("parses");
@@ -72,7 +78,9 @@ fn reads<R: Record + PartialEq + Debug>(name: &str, sample: &R) {
         framed.extend_from_slice(&datum[10..]);
         let mut decoder = Decoder::<R>::new().expect("schema");
         decoder.learn(1, &schema_in(&release, name)).expect("a released schema parses");
-        let read = decoder.decode(&framed).unwrap_or_else(|error| panic!("{name} of {}: {error}", release.display()));
+        let read = decoder
+            .decode(&framed)
+            .unwrap_or_else(|error| panic!("{name} of {}: {error}", release.display()));
         // What the release knew is unchanged: written and read again with today's schema it is the same record.
         let mut again = Vec::new();
         Encoder::new(Framing::SingleObject).expect("schema").encode(&read, &mut again).expect("encodes");

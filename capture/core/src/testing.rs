@@ -133,6 +133,11 @@ pub(crate) fn samples() -> Vec<(&'static str, LinkType, Vec<u8>)> {
         ),
         ("vxlan", LinkType::ETHERNET, tunnel(4789, &[8, 0, 0, 0, 0, 0, 7, 0])),
         ("geneve", LinkType::ETHERNET, tunnel(6081, &[1, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 0])),
+        (
+            "gtp",
+            LinkType::RAW,
+            ipv4(17, &udp([2152, 2152], &join(&[&[0x30, 255, 0, 60, 0, 0, 0, 7], &plain]))),
+        ),
         ("cooked", LinkType::LINUX_SLL, join(&[&[0; 14], &[8, 0], &plain])),
         ("cooked 2", LinkType::LINUX_SLL2, join(&[&[8, 0], &[0; 18], &plain])),
         ("raw", LinkType::RAW, plain.clone()),

@@ -8,7 +8,7 @@ pub struct Limits {
     pub probe_bytes: usize,
     /// Bytes of each direction kept so that a likely but unproven protocol can be withdrawn and others tried on them.
     pub trial_bytes: usize,
-    /// How often a connection that was joined late, or lost bytes, is probed again where the talk turns around.
+    /// How often a connection that no protocol claimed is probed again where the talk turns around.
     pub reprobes: u32,
     /// Protocols that one connection may change to, one after another (CONNECT in CONNECT in …).
     pub hand_overs: u32,

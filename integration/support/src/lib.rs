@@ -12,7 +12,6 @@
 //! let cluster = or_skip!(KafkaCluster::start(1));
 //! println!("bootstrap.servers={}", cluster.bootstrap());
 //! ```
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 
 pub mod cache;
 pub mod http;

@@ -93,7 +93,7 @@ impl Process {
                 let cause = last.err().map(|error| format!(" (last answer: {error:#})")).unwrap_or_default();
                 bail!("{}: {what} took longer than {limit:?}{cause}{}", self.name, self.log_excerpt());
             }
-            std::thread::sleep(POLL);
+            pause();
         }
     }
 
@@ -212,7 +212,7 @@ impl Process {
             if status.is_some() || Instant::now() >= deadline {
                 return Ok(status);
             }
-            std::thread::sleep(POLL);
+            pause();
         }
     }
 
@@ -260,7 +260,7 @@ pub fn wait_for(what: &str, limit: Duration, mut check: impl FnMut() -> Result<b
             let cause = last.err().map(|error| format!(" (last answer: {error:#})")).unwrap_or_default();
             bail!("{what} took longer than {limit:?}{cause}");
         }
-        std::thread::sleep(POLL);
+        pause();
     }
 }
 
@@ -325,6 +325,12 @@ fn spawn(command: Command) -> Result<Child> {
     let (answer, result) = channel();
     spawner.send((command, answer)).ok().context("the thread that starts processes is gone")?;
     Ok(result.recv().context("the thread that starts processes is gone")??)
+}
+
+/// A short pause between two looks at something that tells nobody when it changes.
+#[expect(clippy::disallowed_methods, reason = "paces the polling of a child process")]
+fn pause() {
+    std::thread::sleep(POLL);
 }
 
 #[cfg(test)]

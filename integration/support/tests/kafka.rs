@@ -1,5 +1,4 @@
 //! Apache Kafka really starts, survives a broker's death, and tells users apart.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! The kube-apiserver really starts, and pods get the history that a test gives them.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use serde_json::json;
 use wirecall_test_support::kubernetes::{Kubernetes, Pod};

@@ -1,5 +1,4 @@
 //! The schema registry really starts, keeps a schema and refuses an incompatible one.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use serde_json::json;
 use wirecall_test_support::http::Request;

@@ -1,5 +1,4 @@
 //! nginx in one network namespace, curl in the other, and the access log that counts.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::time::Duration;
 

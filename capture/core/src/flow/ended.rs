@@ -27,6 +27,8 @@ impl Ended {
         match (header.has(SYN), header.has(ACK)) {
             _ if header.has(RST) => false,
             (true, false) => !self.repeats_syn(side, header),
+            // The server was never heard, so the refusal was not its own: somebody forged it, and the handshake goes on.
+            (true, true) if self.expected[side].is_none() => true,
             (true, true) => self.client_initial.is_none_or(|initial| {
                 !(1..=MOST_SYN_DATA).contains(&header.acknowledgement.wrapping_sub(initial))
             }),

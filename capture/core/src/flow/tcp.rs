@@ -154,7 +154,7 @@ impl TcpConnection {
             self.handle_reset(side, header, body, packets, context);
             return;
         }
-        let effective = self.anchor(side, header, context);
+        let effective = self.anchor(side, header, body.data, context);
         self.note_sender(side, context);
         let needs = self.note_acknowledgement(side, header, context);
         self.identify(header, context);
@@ -183,7 +183,7 @@ impl TcpConnection {
     }
 
     /// Anchors a direction that no handshake has anchored; true if this is its first packet.
-    fn anchor(&mut self, side: usize, header: &TcpHeader, context: &Context<'_>) -> bool {
+    fn anchor(&mut self, side: usize, header: &TcpHeader, payload: &[u8], context: &Context<'_>) -> bool {
         let from_handshake = self.initial[CLIENT].is_some() && self.claim.is_none();
         let stream = &mut self.pair.streams[side];
         if header.has(SYN) {
@@ -191,7 +191,10 @@ impl TcpConnection {
         }
         let is_first = !stream.seen;
         if !stream.started {
-            stream.start(header.sequence);
+            // A keep-alive probe repeats the last byte of the stream, as a zero (RFC 9293 section 3.8.4): what is new
+            // begins behind it.
+            let probe = !from_handshake && payload == [0];
+            stream.start(header.sequence.wrapping_add(u32::from(probe)));
             stream.is_mid_stream = !from_handshake;
             if from_handshake && self.initial[side].is_none() {
                 self.initial[side] = Some(header.sequence.wrapping_sub(1));

@@ -8,6 +8,7 @@ mod ethernet;
 pub(crate) mod fragment;
 mod geneve;
 mod gre;
+mod gtp;
 mod ipv4;
 mod ipv6;
 mod loopback;
@@ -186,6 +187,7 @@ const DOMAIN_VXLAN: u32 = 2;
 const DOMAIN_GENEVE: u32 = 3;
 const DOMAIN_GRE: u32 = 4;
 const DOMAIN_SERVICE: u32 = 5;
+const DOMAIN_GTP: u32 = 6;
 
 /// Reads a frame down to its transport header.
 pub(crate) fn decode<'p>(packet: &Packet<'p>, headers: u8) -> Result<Decoded<'p>, Reason> {

@@ -101,7 +101,12 @@ fn udp_keeps_its_own_length() {
 
 #[test]
 fn other_traffic_on_a_tunnel_port_stays_udp() {
-    for (port, payload) in [(4789, &b"not a tunnel at all..."[..]), (6081, &[0x7f; 20]), (8472, &[8, 0])] {
+    for (port, payload) in [
+        (4789, &b"not a tunnel at all..."[..]),
+        (6081, &[0x7f; 20]),
+        (8472, &[8, 0]),
+        (2152, &[0x30, 1, 0, 0]),
+    ] {
         let frame = ipv4(17, &udp([9, port], payload));
         match read(LinkType::RAW, &frame) {
             Ok(Decoded::Udp { body, .. }) => assert_eq!(body.data, payload),

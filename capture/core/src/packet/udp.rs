@@ -1,7 +1,7 @@
 //! UDP header (RFC 768), and the tunnels that travel in it.
 
 use super::walk::Walk;
-use super::{Addresses, Body, Decoded, Next, geneve, vxlan};
+use super::{Addresses, Body, Decoded, Next, geneve, gtp, vxlan};
 use crate::stats::Reason;
 
 const HEADER: usize = 8;
@@ -25,6 +25,7 @@ pub(super) fn read<'p>(walk: &mut Walk<'p>, addresses: Addresses) -> Result<Step
     }
     let tunnel = match destination_port {
         geneve::PORT => geneve::read(walk),
+        gtp::PORT => gtp::read(walk),
         port if vxlan::PORTS.contains(&port) => vxlan::read(walk),
         _ => None,
     };

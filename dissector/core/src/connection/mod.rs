@@ -4,7 +4,7 @@
 //!            probes                      withdraw
 //! opening ──────────▶ dissecting ───────────────────▶ probing again
 //!    │                    │ hand over ─▶ the next protocol, else probing again (tunnel), else opaque
-//!    └─▶ opaque ─▶ probing again where the talk turns, if the connection was joined late or lost bytes
+//!    └─▶ opaque ─▶ probing again where the talk turns
 //! ```
 //!
 //! Every change of state either uses up a budget ([`Limits::hand_overs`], [`Limits::reprobes`]) or strikes a protocol
@@ -305,17 +305,20 @@ impl Connection {
         }
     }
 
-    /// Where the talk turns around, a message probably begins: the moment to look again at an opaque connection of
-    /// which the beginning, or something since, was not seen. Each datagram is such a moment.
+    /// Where the talk turns around, a message probably begins: the moment to look again at an opaque connection. It may
+    /// have been joined late or have lost bytes; or another talk came before the one that a protocol knows (SOCKS, a
+    /// greeting); or the first request was so broken that only the answer to it tells the protocol. Each datagram is
+    /// such a moment.
     fn turn(&mut self, direction: Direction) {
         let turned = direction != self.last_direction;
         self.last_direction = direction;
         let datagrams = is_datagrams(&self.facts);
-        let unknown = self.facts.mid_stream || self.has_gap || datagrams;
-        if matches!(self.state, State::Opaque) && (turned || datagrams) && unknown && self.reprobes_left > 0 {
+        if matches!(self.state, State::Opaque) && (turned || datagrams) && self.reprobes_left > 0 {
             self.reprobes_left -= 1;
             self.refused = Refused::default();
-            self.state = State::Probing(Box::new(Probing { mid_stream: !datagrams, ..Probing::default() }));
+            // Where every byte was seen, a message begins here or not at all.
+            let mid_stream = (self.facts.mid_stream || self.has_gap) && !datagrams;
+            self.state = State::Probing(Box::new(Probing { mid_stream, ..Probing::default() }));
         }
     }
 

@@ -310,6 +310,32 @@ fn a_blind_reset_is_ignored() {
 }
 
 #[test]
+fn a_handshake_goes_on_after_a_forged_refusal() {
+    let mut talk = Harness::new();
+    talk.send(0, SYN, -1, 0, b"");
+    talk.send(1, RST | ACK, 0, 0, b"");
+    assert_eq!(talk.causes(ChunkKind::Close), [ChunkCause::Reset]);
+    talk.send(1, SYN | ACK, -1, 0, b"");
+    talk.send(0, ACK, 0, 0, b"");
+    talk.send(0, ACK, 0, 0, b"ping");
+    talk.send(1, ACK, 0, 4, b"pong");
+    talk.finish();
+    assert_eq!((talk.stream(0), talk.stream(1)), (vec![bytes("ping")], vec![bytes("pong")]));
+    assert_eq!(talk.segments.last().unwrap().orientation, Orientation::SynAck);
+}
+
+#[test]
+fn a_keep_alive_probe_begins_no_stream() {
+    let mut talk = Harness::new();
+    talk.send(0, ACK, 49, 100, b"\0");
+    talk.send(1, ACK, 100, 50, b"");
+    talk.send(0, ACK, 50, 100, b"next");
+    assert_eq!(talk.capture.stats().reason(Reason::BeforeStart).bytes, 1);
+    talk.finish();
+    assert_eq!(talk.stream(0), [bytes("next")]);
+}
+
+#[test]
 fn a_reset_of_nothing_is_stray() {
     let mut talk = Harness::new();
     talk.send(0, RST, 0, 0, b"");

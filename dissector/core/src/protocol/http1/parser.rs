@@ -309,6 +309,26 @@ impl Reader {
         Some(Box::new(self.message(head, available, stream)))
     }
 
+    /// Takes a first request of one line without a version, as HTTP/0.9 has it: nothing but an answer tells that the
+    /// line is all of it.
+    pub(super) fn simple_request(&mut self, stream: &mut Stream, limits: &Limits) -> Option<Box<Incoming>> {
+        if !matches!(self.state, State::Head) || self.heads > 0 {
+            return None;
+        }
+        let available = stream.available().min(limits.head_bytes);
+        let line = stream.contiguous(available).get(..available)?;
+        if memchr(b'\n', line)? + 1 != available {
+            return None;
+        }
+        let head = parse_head(line, self.side, limits)?;
+        if head.request_line()?.version.is_some() {
+            return None;
+        }
+        let message = self.message(head, available, stream);
+        self.state = State::Decide;
+        Some(Box::new(message))
+    }
+
     /// Ends the stream inside a head: what is known of it.
     pub(super) fn finish_head(&mut self, stream: &mut Stream, limits: &Limits) -> Option<Box<Incoming>> {
         let message = match std::mem::replace(&mut self.state, State::Stopped) {
@@ -422,6 +442,12 @@ impl Reader {
                 Found::At(end) => {
                     let line = &stream.contiguous(end + 1)[..end];
                     let start = resync::find_start(line, self.side, line_start_known);
+                    if start == Some(0) && !self.searched && self.heads == 0 {
+                        // The first byte that was seen is the first of a packet, where messages begin: no trial needed.
+                        self.scan = HeadScan::default();
+                        self.state = State::Head;
+                        return self.head(stream, limits, output);
+                    }
                     self.skip(start.unwrap_or(end + 1), stream, output);
                     self.state = State::Search(true);
                     if start.is_some() {

@@ -40,6 +40,9 @@ pub(super) fn probe(opening: &Opening<'_>) -> Verdict {
     if opening.mid_stream {
         return probe_mid_stream(opening);
     }
+    if is_simple_exchange(opening) {
+        return Verdict::Yes { swapped: false, certainty: Certainty::Likely };
+    }
     // A client may speak broken HTTP to a server that answers in HTTP; only text comes near enough for that.
     let answer_open = judge(opening.server, Side::Response) == Judgement::NotYet;
     let client_out = rules_out(opening.client) && !(is_text(opening.client.data) && answer_open);
@@ -47,6 +50,20 @@ pub(super) fn probe(opening: &Opening<'_>) -> Verdict {
         return Verdict::No;
     }
     Verdict::NotYet
+}
+
+/// True for a request of HTTP/0.9, which has no version, and an answer that is no status line. Other protocols of lines
+/// have a GET too: what begins like a reply of Redis is none of a web server.
+fn is_simple_exchange(opening: &Opening<'_>) -> bool {
+    let line = &opening.client.data[..memchr(b'\n', opening.client.data).unwrap_or(0)];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let space = line.iter().position(|&byte| byte == b' ').unwrap_or(0);
+    let (method, target) = line.split_at(space);
+    let request = resync::is_known_method(method)
+        && target.starts_with(b" /")
+        && target[1..].iter().all(|byte| byte.is_ascii_graphic());
+    let redis = matches!(opening.server.data.first(), None | Some(b'+' | b'-' | b':' | b'$' | b'*'));
+    request && !redis && judge(opening.server, Side::Response) == Judgement::No
 }
 
 /// True for the beginning of a line of printable characters.
@@ -120,6 +137,7 @@ fn judge_target(method: &[u8], text: &[u8]) -> Judgement {
     let line = &text[..memchr(b'\n', text).unwrap_or(text.len())];
     let whole = line.len() < text.len();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = &line[line.iter().take_while(|&&byte| byte == b' ').count()..];
     // Text has no control characters; bytes over 127 are taken, since browsers of old sent them.
     if line.iter().any(|&byte| byte < b' ' || byte == 0x7f) {
         return Judgement::No;
@@ -193,6 +211,7 @@ mod tests {
             "get /x HTTP/1.1\r\n",
             "FROBNICATE /x HTTP/1.1\r\n",
             "GET http://h/ HTTP/1.1\r\n",
+            "GET    /x HTTP/1.1\r\n",
             "CONNECT h:443 HTTP/1.1\r\n",
             "CONNECT [::1]:443 HTTP/1.1\r\n",
             "OPTIONS * HTTP/1.1\r\n",
@@ -263,6 +282,25 @@ mod tests {
         assert_eq!(probe(&opening(b"\x16", b"")), Verdict::No);
         assert_eq!(probe(&opening(b"", b"\x00")), Verdict::No);
         assert_eq!(probe(&opening(b"", b"220 ftp ready\r\n")), Verdict::No);
+    }
+
+    #[test]
+    fn a_simple_request_may_be_answered_by_a_page() {
+        let likely = Verdict::Yes { swapped: false, certainty: Certainty::Likely };
+        assert_eq!(probe(&opening(b"GET /x\r\n", b"<html>")), likely);
+        assert_eq!(probe(&opening(b"GET /x\r\n", b"HTTP/1.0 ")), Verdict::NotYet);
+        for (request, answer) in [
+            ("GET / HTTP/1.\n", "<html>"),
+            ("FETCH /x\r\n", "<html>"),
+            ("GET x\r\n", "<html>"),
+            ("GET /x\r\n", "$-1\r\n"),
+        ] {
+            assert_eq!(
+                probe(&opening(request.as_bytes(), answer.as_bytes())),
+                Verdict::No,
+                "{request} {answer}"
+            );
+        }
     }
 
     #[test]

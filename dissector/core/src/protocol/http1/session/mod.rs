@@ -155,6 +155,12 @@ impl Session for Http1Session {
     fn advance(&mut self, direction: Direction, streams: &mut Streams, output: &mut Output<'_>) -> Progress {
         self.listen(&mut streams.server);
         if direction == Direction::ServerToClient {
+            if self.is_stranger()
+                && !streams.server.is_empty()
+                && let Some(request) = self.client.simple_request(&mut streams.client, &self.limits)
+            {
+                self.begin_request(request, &streams.client);
+            }
             if let Read::Leave(progress) = self.read_responses(&mut streams.server, output) {
                 if matches!(progress, Progress::HandOver(_)) {
                     self.finish(Cause::Upgraded, output);

@@ -131,7 +131,7 @@ impl Http1Session {
         }
     }
 
-    fn begin_request(&mut self, mut request: Box<Incoming>, stream: &Stream) {
+    pub(super) fn begin_request(&mut self, mut request: Box<Incoming>, stream: &Stream) {
         check_host(&mut request.head);
         request.framing = framing::of_request(&mut request.head);
         if self.client.begin(request.framing) {

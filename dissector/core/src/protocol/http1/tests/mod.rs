@@ -22,6 +22,7 @@ const FILES: &[(&str, &str)] = &[
     ("close", include_str!("../testdata/close.txt")),
     ("gaps", include_str!("../testdata/gaps.txt")),
     ("joined", include_str!("../testdata/joined.txt")),
+    ("odd", include_str!("../testdata/odd.txt")),
 ];
 
 fn registry() -> Registry {
