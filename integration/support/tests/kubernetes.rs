@@ -57,6 +57,7 @@ fn pods_have_the_history_that_was_written() {
     assert!(cluster.client().read(&made).unwrap_err().to_string().contains("pods/web-1-a"));
 }
 
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 fn a_watch_from_before_is_too_old(cluster: &mut Kubernetes, pod: &serde_json::Value) {
     let version = pod["metadata"]["resourceVersion"].as_str().unwrap();
     let watch = format!("/api/v1/pods?watch=1&timeoutSeconds=1&resourceVersion={version}");
