@@ -101,6 +101,9 @@ fn mask_text(text: &mut ByteString, finder: &memmem::Finder<'_>, length: usize) 
 }
 
 fn mask(text: &[u8], finder: &memmem::Finder<'_>, length: usize) -> Option<Vec<u8>> {
+    if text.len() < length {
+        return None;
+    }
     let mut rewrite = super::pairs::Rewrite::new(text);
     for place in finder.find_iter(text) {
         rewrite.replace(place, place + length, MASK.as_bytes());
