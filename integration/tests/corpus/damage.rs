@@ -11,7 +11,7 @@ pub(crate) fn cuts(length: usize) -> Vec<usize> {
 /// A copy with about one byte in `every` replaced. The first bytes, which tell the format, are kept in all variants but
 /// the first, so that the damage reaches the packets.
 pub(crate) fn flipped(bytes: &[u8], variant: u64, every: u64) -> Vec<u8> {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ variant.wrapping_mul(0xd134_2543_de82_ef95));
+    let mut random = Random::new(variant);
     let kept = if variant == 0 { 0 } else { 4 };
     let flip = |(position, byte): (usize, &u8)| {
         let drawn = random.next();
@@ -22,10 +22,16 @@ pub(crate) fn flipped(bytes: &[u8], variant: u64, every: u64) -> Vec<u8> {
 }
 
 /// SplitMix64: small, seeded, the same on every machine.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    const fn next(&mut self) -> u64 {
+    /// Numbers that the seed alone determines.
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(0x9e37_79b9_7f4a_7c15 ^ seed.wrapping_mul(0xd134_2543_de82_ef95))
+    }
+
+    /// The next number.
+    pub(crate) const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -7,10 +7,13 @@
 mod compare;
 mod damage;
 mod files;
+mod loss;
 mod oracle;
 mod parallel;
 mod run;
 mod verdicts;
+
+use std::collections::HashSet;
 
 use anyhow::{Context, Result};
 use wirecall::offline::Options;
@@ -20,6 +23,7 @@ use wirecall_test_support::or_skip;
 
 use compare::{Differences, Key};
 use files::{Capture, Corpus};
+use loss::Packets;
 use oracle::Tshark;
 use run::Run;
 use verdicts::Verdicts;
@@ -126,6 +130,43 @@ const FLIPPED: [u64; 4] = [1_000, 300, 3_000, 50];
 
 /// Captures larger than this are flipped once only.
 const LARGE: u64 = 256 << 10;
+
+#[test]
+fn lost_packets_invent_no_call() {
+    let corpus = or_skip!(Corpus::open());
+    let http: Vec<&Capture> = corpus
+        .captures
+        .iter()
+        .filter(|capture| capture.name.contains("/http1/") && capture.bytes < LARGE)
+        .collect();
+    let problems = parallel::map(&http, |capture| {
+        let Some(packets) = Packets::read(&capture.path).unwrap_or_default() else { return Vec::new() };
+        let folder = tempfile::tempdir().unwrap();
+        let play = |file: Vec<u8>| {
+            let path = folder.path().join("lossy");
+            std::fs::write(&path, file).unwrap();
+            run::run(&path, &plain()).unwrap()
+        };
+        let truth: HashSet<Vec<String>> = play(packets.without(u64::MAX, 0)).pairs().into_iter().collect();
+        let lossy = (0..LOSSY).map(|seed| {
+            (format!("loss with seed {seed}"), packets.without([3, 10, 30][seed as usize % 3], seed))
+        });
+        let disordered = [("disorder".to_owned(), packets.disordered(4, 1))];
+        let found = lossy.chain(disordered).flat_map(|(how, file)| {
+            let run = play(file);
+            let invented = run.pairs().into_iter().filter(|pair| !truth.contains(pair));
+            let mut problems: Vec<_> =
+                invented.map(|pair| format!("{how}: {} was never said", pair.join(" "))).collect();
+            problems.extend(conservation(&run));
+            named(&capture.name, problems)
+        });
+        found.collect::<Vec<_>>()
+    });
+    fail_on(&problems.concat());
+}
+
+/// Lossy copies of each capture; each has another rate and seed.
+const LOSSY: u64 = 6;
 
 #[test]
 fn no_capture_grows_memory_past_its_bound() {

@@ -24,6 +24,21 @@ pub(crate) struct Run {
     pub(crate) fault: Option<String>,
 }
 
+impl Run {
+    /// The HTTP calls of which both halves are known: client, method, target and status.
+    pub(crate) fn pairs(&self) -> Vec<Vec<String>> {
+        let lines = self.lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let events = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap_or_default());
+        let fields = ["/client/address", "/client/port", "/operation", "/target", "/status"];
+        let pair = |event: serde_json::Value| {
+            let texts = fields
+                .map(|field| event.pointer(field).filter(|value| !value.is_null()).map(ToString::to_string));
+            texts.into_iter().collect::<Option<Vec<_>>>().filter(|_| event["protocol"] == "http")
+        };
+        events.filter_map(pair).collect()
+    }
+}
+
 /// Bytes of a file that one event takes at least: the header of a packet's record, or the shortest request. More events
 /// than that come of a loop without progress.
 const SHORTEST: u64 = 16;

@@ -138,11 +138,13 @@ fn judge_target(method: &[u8], text: &[u8]) -> Judgement {
     let whole = line.len() < text.len();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let line = &line[line.iter().take_while(|&&byte| byte == b' ').count()..];
-    // Text has no control characters; bytes over 127 are taken, since browsers of old sent them.
-    if line.iter().any(|&byte| byte < b' ' || byte == 0x7f) {
+    let path = line.first() == Some(&b'/');
+    // Text has no control characters, but attackers put them in a path; bytes over 127 are taken, since browsers of old
+    // sent them.
+    let attack = path && resync::is_known_method(method);
+    if !attack && line.iter().any(|&byte| byte < b' ' || byte == 0x7f) {
         return Judgement::No;
     }
-    let path = line.first() == Some(&b'/');
     // Attackers and sloppy clients leave blanks in a path; any other target with a blank in it is another protocol's.
     let version = if path {
         line.iter().rposition(|&byte| is_blank(byte))
@@ -212,6 +214,7 @@ mod tests {
             "FROBNICATE /x HTTP/1.1\r\n",
             "GET http://h/ HTTP/1.1\r\n",
             "GET    /x HTTP/1.1\r\n",
+            "GET /\0x HTTP/1.1\r\n",
             "CONNECT h:443 HTTP/1.1\r\n",
             "CONNECT [::1]:443 HTTP/1.1\r\n",
             "OPTIONS * HTTP/1.1\r\n",
