@@ -111,7 +111,8 @@ fn could_be_a_name(text: &[u8]) -> bool {
     // A quote that opens the name, as in `"sig"`, is part of what was found.
     let (end, quote) = match rest.get(end) {
         Some(quote @ (b'"' | b'\'')) if end == 0 => {
-            match rest[1..].iter().position(|byte| matches!(byte, b'"' | b'\'' | b':' | b'=' | b'%' | b'\\')) {
+            match rest[1..].iter().position(|byte| matches!(byte, b'"' | b'\'' | b':' | b'=' | b'%' | b'\\'))
+            {
                 Some(next) => (next + 1, *quote),
                 None => return true,
             }
@@ -123,10 +124,7 @@ fn could_be_a_name(text: &[u8]) -> bool {
         return true;
     }
     // Only what ends a value leaves no doubt: JSON may be broken, and a name followed by something else.
-    !matches!(
-        text[end + 1..].iter().find(|byte| !byte.is_ascii_whitespace()),
-        Some(b',' | b'}' | b']')
-    )
+    !matches!(text[end + 1..].iter().find(|byte| !byte.is_ascii_whitespace()), Some(b',' | b'}' | b']'))
 }
 
 impl Search {
