@@ -90,6 +90,7 @@ impl Offline {
             })
             .collect();
         account.segments = stats.segments;
+        account.peak_held_bytes = account.peak_held_bytes.max(stats.peak_held_bytes as u64);
         account
     }
 

@@ -1,12 +1,13 @@
 //! Heartbeats of capture agents: coverage on the record.
 
 use bytestring::ByteString;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use crate::positional::positional;
 use crate::{CaptureMethod, Timestamp};
 
 /// What a capture agent sees, drops and cannot see.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Agent {
     /// The agent.
     pub agent_id: ByteString,
@@ -42,8 +43,27 @@ pub struct Agent {
     pub stopping: bool,
 }
 
+positional!(Agent {
+    agent_id,
+    agent_epoch,
+    node,
+    version,
+    time,
+    capture_method,
+    interfaces,
+    packets_read,
+    bytes_read,
+    counts,
+    kernel_dropped_packets,
+    open_connections,
+    held_bytes,
+    partitions,
+    cannot_see,
+    stopping,
+});
+
 /// Packets and bytes under one reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Count {
     /// The reason.
     pub reason: ByteString,
@@ -53,11 +73,15 @@ pub struct Count {
     pub bytes: i64,
 }
 
+positional!(Count { reason, packets, bytes });
+
 /// How far an agent has written one partition.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct PartitionProgress {
     /// Partition of the segments topic.
     pub partition: i32,
     /// Sequence number of the agent's next record there.
     pub next_sequence: i64,
 }
+
+positional!(PartitionProgress { partition, next_sequence });

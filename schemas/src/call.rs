@@ -3,13 +3,14 @@
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
+use crate::positional::positional;
 use crate::{
     CallId, CaptureMethod, ChunkCause, ConnectionId, Endpoint, Http, Message, Timestamp, Totals, Transport,
     VantageKind,
 };
 
 /// A request with its matched response, or an honest half of one, without identity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Call {
     /// Derived from the connection and the call's position in it.
     pub call_id: CallId,
@@ -62,6 +63,34 @@ pub struct Call {
     /// Where the raw bytes lie and what read them.
     pub provenance: Provenance,
 }
+
+positional!(Call {
+    call_id,
+    connection_id,
+    index,
+    protocol,
+    protocol_version,
+    transport,
+    client,
+    server,
+    operation,
+    target,
+    status,
+    status_class,
+    completeness,
+    completeness_cause,
+    start_time,
+    end_time,
+    request,
+    response,
+    http,
+    connection,
+    trace,
+    findings,
+    ledger,
+    vantages,
+    provenance,
+});
 
 /// The status reduced to who is at fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -147,7 +176,7 @@ pub enum Cause {
 }
 
 /// A connection as a whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ConnectionSummary {
     /// Time of the first packet; none when the start was not seen.
     pub open_time: Option<Timestamp>,
@@ -165,8 +194,18 @@ pub struct ConnectionSummary {
     pub dissected_as: Option<ByteString>,
 }
 
+positional!(ConnectionSummary {
+    open_time,
+    close_time,
+    close_reason,
+    totals,
+    client_stream_bytes,
+    server_stream_bytes,
+    dissected_as,
+});
+
 /// Trace context that a request carried.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct TraceContext {
     /// `w3c` or `b3`.
     pub format: ByteString,
@@ -180,8 +219,10 @@ pub struct TraceContext {
     pub state: Option<ByteString>,
 }
 
+positional!(TraceContext { format, trace_id, span_id, flags, state });
+
 /// Something a security engineer wants to know of a message.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub struct Finding {
     /// Stable code, for example `http.conflicting_lengths`.
     pub code: ByteString,
@@ -189,8 +230,10 @@ pub struct Finding {
     pub detail: Option<ByteString>,
 }
 
+positional!(Finding { code, detail });
+
 /// What is known to be missing beneath a call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Ledger {
     /// The connection was joined while under way.
     pub mid_stream: bool,
@@ -210,8 +253,19 @@ pub struct Ledger {
     pub resynchronised: bool,
 }
 
+positional!(Ledger {
+    mid_stream,
+    one_sided,
+    orientation_guessed,
+    request_gap_bytes,
+    response_gap_bytes,
+    headers_affected,
+    body_affected,
+    resynchronised,
+});
+
 /// What one place of observation saw of a call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Vantage {
     /// Whose node it was.
     pub kind: VantageKind,
@@ -229,8 +283,18 @@ pub struct Vantage {
     pub gap_bytes: i64,
 }
 
+positional!(Vantage {
+    kind,
+    agent_id,
+    request_first_byte_time,
+    request_last_byte_time,
+    response_first_byte_time,
+    response_last_byte_time,
+    gap_bytes,
+});
+
 /// Where the raw bytes of a call lie and what read them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Provenance {
     /// The agent that captured the bytes.
     pub agent_id: ByteString,
@@ -255,3 +319,17 @@ pub struct Provenance {
     /// Its version; raised whenever its output changes.
     pub parser_version: i32,
 }
+
+positional!(Provenance {
+    agent_id,
+    agent_epoch,
+    capture_method,
+    first_sequence,
+    last_sequence,
+    topic,
+    partition,
+    first_offset,
+    last_offset,
+    parser,
+    parser_version,
+});

@@ -16,6 +16,7 @@ use std::sync::OnceLock;
 use apache_avro::Schema;
 use apache_avro::rabin::Rabin;
 use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::schema::{Name, ResolvedSchema, UnionSchema};
 use apache_avro::writer::datum::GenericDatumWriter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,6 +44,13 @@ pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// # Errors
     /// When the schema's text does not parse; a test holds every record against that.
     fn schema() -> Result<&'static Schema, SchemaError>;
+
+    /// The schema with each reference to a named type replaced by the type: the same bytes, and no look-up by name for
+    /// every header of every message.
+    ///
+    /// # Errors
+    /// As [`Record::schema`].
+    fn inlined() -> Result<&'static Schema, SchemaError>;
 }
 
 macro_rules! record {
@@ -59,6 +67,15 @@ macro_rules! record {
                 let schema = Schema::parse_str(Self::SCHEMA_TEXT)
                     .map_err(|error| SchemaError { name: Self::NAME, cause: error.to_string() })?;
                 Ok(SCHEMA.get_or_init(|| schema))
+            }
+
+            fn inlined() -> Result<&'static Schema, SchemaError> {
+                static SCHEMA: OnceLock<Schema> = OnceLock::new();
+                if let Some(schema) = SCHEMA.get() {
+                    return Ok(schema);
+                }
+                let schema = Self::schema()?;
+                Ok(SCHEMA.get_or_init(|| inline(schema, &mut HashMap::new())))
             }
         }
     };
@@ -97,10 +114,12 @@ impl<R: Record> Encoder<R> {
     /// When the record's schema is not usable.
     pub fn new(framing: Framing) -> Result<Self, SchemaError> {
         let schema = R::schema()?;
-        let writer = GenericDatumWriter::builder(schema)
+        let failed = |error: apache_avro::Error| SchemaError { name: R::NAME, cause: error.to_string() };
+        let writer = GenericDatumWriter::builder(R::inlined()?)
+            .resolved_schemata(ResolvedSchema::try_from(schema).map_err(failed)?)
             .human_readable(false)
             .build()
-            .map_err(|error| SchemaError { name: R::NAME, cause: error.to_string() })?;
+            .map_err(failed)?;
         let header = match framing {
             Framing::Confluent { id } => [&[CONFLUENT_MAGIC][..], &id.to_be_bytes()].concat(),
             Framing::SingleObject => [&SINGLE_OBJECT_MARKER[..], &fingerprint(schema).to_le_bytes()].concat(),
@@ -108,13 +127,25 @@ impl<R: Record> Encoder<R> {
         Ok(Self { writer, header, record: PhantomData })
     }
 
+    /// Appends the record without framing to `buffer`, as container files want it; on an error the buffer is as before.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn encode_datum(&self, record: &R, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.encode_after(&[], record, buffer)
+    }
+
     /// Appends the framed record to `buffer`; on an error the buffer is as before.
     ///
     /// # Errors
     /// When the value does not fit its schema, which for the types of this crate would be a defect.
     pub fn encode(&self, record: &R, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.encode_after(&self.header, record, buffer)
+    }
+
+    fn encode_after(&self, header: &[u8], record: &R, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
         let start = buffer.len();
-        buffer.extend_from_slice(&self.header);
+        buffer.extend_from_slice(header);
         match self.writer.write_ser(buffer, record) {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -196,6 +227,41 @@ impl<R: Record> Decoder<R> {
             [first, ..] => Err(CodecError::UnknownFraming { first: *first }),
             [] => Err(too_short),
         }
+    }
+}
+
+/// Replaces references by what they refer to. A type is defined before it is referred to, and none holds itself.
+fn inline(schema: &Schema, known: &mut HashMap<Name, Schema>) -> Schema {
+    match schema {
+        Schema::Ref { name } => known.get(name).cloned().unwrap_or_else(|| schema.clone()),
+        Schema::Record(record) => {
+            let mut record = record.clone();
+            for field in &mut record.fields {
+                field.schema = inline(&field.schema, known);
+            }
+            let whole = Schema::Record(record.clone());
+            known.insert(record.name, whole.clone());
+            whole
+        }
+        Schema::Enum(symbols) => {
+            known.insert(symbols.name.clone(), schema.clone());
+            schema.clone()
+        }
+        Schema::Array(array) => {
+            let mut array = array.clone();
+            array.items = Box::new(inline(&array.items, known));
+            Schema::Array(array)
+        }
+        Schema::Map(map) => {
+            let mut map = map.clone();
+            map.types = Box::new(inline(&map.types, known));
+            Schema::Map(map)
+        }
+        Schema::Union(union) => {
+            let branches = union.variants().iter().map(|branch| inline(branch, known)).collect();
+            UnionSchema::new(branches).map_or_else(|_| schema.clone(), Schema::Union)
+        }
+        other => other.clone(),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Dead letters: what nobody could process, kept with the reason.
 
 use bytestring::ByteString;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use crate::positional::positional;
 use crate::{Blob, Timestamp};
 
 /// A record that could not be processed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct DeadLetter {
     /// Service that gave up: `dissector` or `enricher`.
     pub stage: ByteString,
@@ -27,3 +28,5 @@ pub struct DeadLetter {
     /// The record itself.
     pub value: Option<Blob>,
 }
+
+positional!(DeadLetter { stage, topic, partition, offset, time, reason, error, key, value });

@@ -1,29 +1,40 @@
 //! Facts about a connection that every record repeats: its ends, and how and where it was observed.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use bytestring::ByteString;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::positional::positional;
 
 /// One end of a connection as the packets show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub struct Endpoint {
     /// IP address; text in every encoding.
-    #[serde(with = "address_text")]
+    #[serde(deserialize_with = "address_text::deserialize")]
     pub address: IpAddr,
     /// Port number; 0 where the transport has none.
-    #[serde(with = "port_int")]
+    #[serde(deserialize_with = "port_int::deserialize")]
     pub port: u16,
 }
 
-/// Avro has no unsigned 16-bit integer; the wire type is `int`.
-pub(crate) mod port_int {
-    use serde::{Deserialize, Deserializer, Serializer, de};
+positional!(Endpoint {
+    address via AddressText,
+    port via PortInt,
+});
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
-    pub(crate) fn serialize<S: Serializer>(port: &u16, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_i32(i32::from(*port))
+/// Avro has no unsigned 16-bit integer; the wire type is `int`.
+pub(crate) struct PortInt<'p>(pub(crate) &'p u16);
+
+impl Serialize for PortInt<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i32(i32::from(*self.0))
     }
+}
+
+pub(crate) mod port_int {
+    use serde::{Deserialize, Deserializer, de};
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
         let port = i32::deserialize(deserializer)?;
@@ -32,36 +43,39 @@ pub(crate) mod port_int {
 }
 
 /// An address is text in Avro too: SIEMs match on it, and it costs a few bytes a record.
-pub(crate) mod address_text {
-    use std::fmt::Write as _;
-    use std::net::IpAddr;
+pub(crate) struct AddressText<'a>(pub(crate) &'a IpAddr);
 
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(crate) fn serialize<S: Serializer>(address: &IpAddr, serializer: S) -> Result<S::Ok, S::Error> {
+impl Serialize for AddressText<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut text = Text { bytes: [0; 48], length: 0 };
-        write!(text, "{address}").map_err(serde::ser::Error::custom)?;
+        write!(text, "{}", self.0).map_err(serde::ser::Error::custom)?;
         serializer.serialize_str(std::str::from_utf8(&text.bytes[..text.length]).unwrap_or_default())
     }
+}
+
+/// A small buffer on the stack: the longest address has 45 characters (RFC 4291 section 2.2).
+struct Text {
+    bytes: [u8; 48],
+    length: usize,
+}
+
+impl std::fmt::Write for Text {
+    fn write_str(&mut self, part: &str) -> std::fmt::Result {
+        let end = self.length + part.len();
+        self.bytes.get_mut(self.length..end).ok_or(std::fmt::Error)?.copy_from_slice(part.as_bytes());
+        self.length = end;
+        Ok(())
+    }
+}
+
+pub(crate) mod address_text {
+    use std::net::IpAddr;
+
+    use serde::{Deserialize, Deserializer, de};
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(|_| de::Error::custom(format!("not an IP address: {text}")))
-    }
-
-    /// A small buffer on the stack: the longest address has 45 characters (RFC 4291 section 2.2).
-    struct Text {
-        bytes: [u8; 48],
-        length: usize,
-    }
-
-    impl std::fmt::Write for Text {
-        fn write_str(&mut self, part: &str) -> std::fmt::Result {
-            let end = self.length + part.len();
-            self.bytes.get_mut(self.length..end).ok_or(std::fmt::Error)?.copy_from_slice(part.as_bytes());
-            self.length = end;
-            Ok(())
-        }
     }
 }
 
@@ -139,7 +153,7 @@ impl Orientation {
 }
 
 /// The local process that owns a socket, where the capture method knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Process {
     /// Process id in the host's namespace.
     pub pid: i32,
@@ -150,3 +164,5 @@ pub struct Process {
     /// Container id without its runtime prefix.
     pub container_id: Option<ByteString>,
 }
+
+positional!(Process { pid, name, cgroup_id, container_id });

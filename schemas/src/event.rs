@@ -6,14 +6,15 @@ use std::net::IpAddr;
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::{address_text, port_int};
+use crate::endpoint::{AddressText, PortInt, address_text, port_int};
+use crate::positional::positional;
 use crate::{
     Call, CallId, Cause, Completeness, ConnectionId, ConnectionSummary, Endpoint, Finding, Http, Ledger,
     Message, Process, Provenance, StatusClass, Timestamp, TraceContext, Transport, Vantage,
 };
 
 /// A call with the identity of both peers. The fields are those of [`Call`], with [`Peer`] in place of [`Endpoint`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[expect(missing_docs, reason = "each field is documented at Call and in the schema")]
 pub struct ApiEvent {
     pub call_id: CallId,
@@ -46,6 +47,36 @@ pub struct ApiEvent {
     /// Time up to which the identity history was known; none when no identity source is configured.
     pub identity_watermark: Option<Timestamp>,
 }
+
+positional!(ApiEvent {
+    call_id,
+    connection_id,
+    index,
+    protocol,
+    protocol_version,
+    transport,
+    client,
+    server,
+    operation,
+    target,
+    status,
+    status_class,
+    completeness,
+    completeness_cause,
+    start_time,
+    end_time,
+    request,
+    response,
+    http,
+    connection,
+    trace,
+    findings,
+    ledger,
+    vantages,
+    provenance,
+    redactions,
+    identity_watermark,
+});
 
 impl ApiEvent {
     /// Joins a call with its peers; nothing is redacted yet.
@@ -83,13 +114,13 @@ impl ApiEvent {
 }
 
 /// One end of a call with its identity as of the call's time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Peer {
     /// IP address.
-    #[serde(with = "address_text")]
+    #[serde(deserialize_with = "address_text::deserialize")]
     pub address: IpAddr,
     /// Port number; 0 where the transport has none.
-    #[serde(with = "port_int")]
+    #[serde(deserialize_with = "port_int::deserialize")]
     pub port: u16,
     /// pod, service, node or external; none when unknown.
     pub kind: Option<ByteString>,
@@ -128,6 +159,29 @@ pub struct Peer {
     /// kind/namespace/name of each possible answer when it is ambiguous.
     pub candidates: Vec<ByteString>,
 }
+
+positional!(Peer {
+    address via AddressText,
+    port via PortInt,
+    kind,
+    namespace,
+    workload_kind,
+    workload_name,
+    pod,
+    pod_uid,
+    service,
+    node,
+    container,
+    service_account,
+    labels,
+    annotations,
+    process,
+    dns_name,
+    resolved_by,
+    resolved_as_of,
+    certainty,
+    candidates,
+});
 
 impl Peer {
     /// A peer of which nothing is known beyond its address.
@@ -194,7 +248,7 @@ pub enum Certainty {
 }
 
 /// Something that was removed from an event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Redaction {
     /// Where, for example `request.headers.authorization`.
     pub path: ByteString,
@@ -203,3 +257,5 @@ pub struct Redaction {
     /// `removed` or `masked`.
     pub action: ByteString,
 }
+
+positional!(Redaction { path, rule, action });

@@ -1,10 +1,12 @@
 //! HTTP fields of a call.
 
 use bytestring::ByteString;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+
+use crate::positional::positional;
 
 /// HTTP fields, named after the OpenTelemetry semantic conventions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Http {
     /// `http.request.method`: the method as sent.
     pub request_method: Option<ByteString>,
@@ -37,3 +39,21 @@ pub struct Http {
     /// Protocol the connection changed to after this call.
     pub upgrade: Option<ByteString>,
 }
+
+positional!(Http {
+    request_method,
+    request_version,
+    target_form,
+    url_scheme,
+    host,
+    url_path,
+    url_query,
+    user_agent,
+    response_version,
+    response_status_code,
+    reason_phrase,
+    request_framing,
+    response_framing,
+    interim_status_codes,
+    upgrade,
+});

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytestring::ByteString;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::Timestamp;
+use crate::positional::positional;
 
 /// One version of one Kubernetes object as far as identity needs it, with the time it became valid.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Identity {
     /// Pod, Service, EndpointSlice, Node, Namespace, ReplicaSet or Job.
     pub kind: ByteString,
@@ -51,6 +52,29 @@ pub struct Identity {
     /// Annotations on the allow-list.
     pub annotations: BTreeMap<String, String>,
 }
+
+positional!(Identity {
+    kind,
+    uid,
+    namespace,
+    name,
+    resource_version,
+    valid_from,
+    valid_to,
+    addresses,
+    ports,
+    host_network,
+    node,
+    service,
+    endpoint_pods,
+    owner_kind,
+    owner_name,
+    owner_uid,
+    service_account,
+    containers,
+    labels,
+    annotations,
+});
 
 impl Identity {
     /// The record's key: kind, uid and the time it became valid, so that compaction keeps the whole history.

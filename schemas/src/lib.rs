@@ -10,6 +10,7 @@
 mod blob;
 mod endpoint;
 mod id;
+mod positional;
 mod time;
 
 mod segment;

@@ -3,10 +3,11 @@
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
+use crate::positional::positional;
 use crate::{Blob, Timestamp};
 
 /// One protocol message: a request or a response.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Message {
     /// Capture time of the packet with the first byte; none when not seen.
     pub first_byte_time: Option<Timestamp>,
@@ -22,6 +23,8 @@ pub struct Message {
     pub body: Option<Body>,
 }
 
+positional!(Message { first_byte_time, last_byte_time, wire_bytes, headers, trailers, body });
+
 impl Message {
     /// Value of the first header field with this name, compared without case.
     pub fn header(&self, name: &str) -> Option<&ByteString> {
@@ -30,7 +33,7 @@ impl Message {
 }
 
 /// One header field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Header {
     /// Field name as sent.
     pub name: ByteString,
@@ -38,8 +41,10 @@ pub struct Header {
     pub value: ByteString,
 }
 
+positional!(Header { name, value });
+
 /// A message body.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Body {
     /// The kept bytes, with the content coding undone where `decoding` says so; none when none were kept.
     pub content: Option<Blob>,
@@ -61,8 +66,20 @@ pub struct Body {
     pub holes: Vec<Hole>,
 }
 
+positional!(Body {
+    content,
+    size,
+    decoded_size,
+    truncated,
+    content_encoding,
+    decoding,
+    media_type,
+    parts,
+    holes,
+});
+
 /// One part of a multipart body or one field of a form.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct BodyPart {
     /// Field name.
     pub name: Option<ByteString>,
@@ -74,14 +91,18 @@ pub struct BodyPart {
     pub size: i64,
 }
 
+positional!(BodyPart { name, filename, media_type, size });
+
 /// Bytes missing from a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Hole {
     /// Offset in the body as transferred, counted with earlier holes.
     pub offset: i64,
     /// Missing bytes.
     pub length: i64,
 }
+
+positional!(Hole { offset, length });
 
 /// What became of a content coding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

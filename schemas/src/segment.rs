@@ -4,6 +4,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
+use crate::positional::positional;
 use crate::{
     CaptureMethod, ConnectionId, ConnectionKey, Endpoint, Orientation, Process, Timestamp, Transport,
     VantageKind,
@@ -12,7 +13,7 @@ use crate::{
 /// Ordered bytes of one connection with their capture times, or the statement that bytes are missing.
 ///
 /// Data chunks take their bytes from `payload` one after another; [`Segment::chunks_with_bytes`] walks both.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Segment {
     /// The connection.
     pub connection_id: ConnectionId,
@@ -47,9 +48,29 @@ pub struct Segment {
     /// Totals of the connection; only on the record with its close chunk.
     pub totals: Option<Totals>,
     /// The bytes of all data chunks.
-    #[serde(with = "payload_bytes")]
+    #[serde(deserialize_with = "payload_bytes::deserialize")]
     pub payload: Bytes,
 }
+
+positional!(Segment {
+    connection_id,
+    connection_key,
+    transport,
+    client,
+    server,
+    orientation,
+    vantage,
+    capture_method,
+    agent_id,
+    agent_epoch,
+    partition,
+    sequence,
+    interface,
+    process,
+    chunks,
+    totals,
+    payload via PayloadBytes,
+});
 
 impl Segment {
     /// The chunks, each with its bytes (empty for all but data).
@@ -115,7 +136,7 @@ pub enum SegmentError {
 }
 
 /// A run of bytes of one direction with one capture time, or a statement about the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Chunk {
     /// Who sent the bytes.
     pub direction: Direction,
@@ -130,6 +151,8 @@ pub struct Chunk {
     /// Capture time of the packet, or the time the gap was declared.
     pub time: Timestamp,
 }
+
+positional!(Chunk { direction, kind, cause, offset, length, time });
 
 /// Who sent the bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -209,7 +232,7 @@ pub enum ChunkCause {
 }
 
 /// Packets and bytes of a connection from its first to its last packet, retransmissions included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Totals {
     /// Packets the client sent.
     pub client_packets: i64,
@@ -225,14 +248,28 @@ pub struct Totals {
     pub out_of_order_packets: i64,
 }
 
-/// `Bytes` as Avro `bytes`; decoding copies once out of the record.
+positional!(Totals {
+    client_packets,
+    client_bytes,
+    server_packets,
+    server_bytes,
+    retransmitted_packets,
+    out_of_order_packets,
+});
+
+/// `Bytes` as Avro `bytes`.
+struct PayloadBytes<'b>(&'b Bytes);
+
+impl Serialize for PayloadBytes<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+/// Decoding copies once out of the record.
 mod payload_bytes {
     use bytes::Bytes;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
+    use serde::{Deserialize, Deserializer};
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
         serde_bytes::ByteBuf::deserialize(deserializer).map(|bytes| Bytes::from(bytes.into_vec()))

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -151,6 +152,11 @@ fn open_output(arguments: &Arguments) -> anyhow::Result<(Box<dyn Write>, Colour)
         }
         // A person reads along: each line when it is there.
         return Ok((Box::new(stdout), Colour::On));
+    }
+    if arguments.format == Format::Avro {
+        // Written a block at a time: a buffer would only copy. A line-buffered handle would look for line ends in it.
+        let descriptor = stdout.as_fd().try_clone_to_owned().context("cannot use standard output")?;
+        return Ok((Box::new(File::from(descriptor)), Colour::Off));
     }
     Ok((Box::new(BufWriter::with_capacity(BUFFER, stdout)), Colour::Off))
 }

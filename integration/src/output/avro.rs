@@ -1,12 +1,15 @@
 //! An Avro object container file that any Avro tool reads (Avro specification, "Object Container Files").
 //!
-//! The header is written here because the library draws its sync marker at random and writes its metadata in no fixed
+//! ```text
+//! Obj 01 | metadata: codec and schema | sync marker | blocks: count, bytes, records, sync marker
+//! ```
+//!
+//! The file is framed here because the library draws its sync marker at random and writes its metadata in no fixed
 //! order: the same traffic shall give the same bytes. The marker is the schema's fingerprint, twice.
 
 use std::io::{self, Write};
 
-use apache_avro::{Codec, Writer};
-use wirecall_schemas::codec::fingerprint;
+use wirecall_schemas::codec::{Encoder, Framing, fingerprint};
 use wirecall_schemas::{ApiEvent, Record, SchemaError};
 
 use super::EventWriter;
@@ -16,57 +19,62 @@ const BLOCK_BYTES: usize = 64 * 1024;
 
 /// Writes a container file.
 pub(super) struct Container<W: Write> {
-    writer: Writer<'static, W>,
+    output: W,
+    encoder: Encoder<ApiEvent>,
+    marker: [u8; 16],
+    /// Whether the header was written.
+    begun: bool,
+    block: Vec<u8>,
+    events: u64,
 }
 
 impl<W: Write> Container<W> {
     pub(super) fn new(output: W) -> Result<Self, SchemaError> {
-        let failed = |cause: String| SchemaError { name: ApiEvent::NAME, cause };
-        let schema = ApiEvent::schema()?;
-        let half = fingerprint(schema).to_le_bytes();
+        let half = fingerprint(ApiEvent::schema()?).to_le_bytes();
         let mut marker = [0; 16];
         marker[..8].copy_from_slice(&half);
         marker[8..].copy_from_slice(&half);
-
-        let mut output = output;
-        output.write_all(&header(marker)).map_err(|error| failed(error.to_string()))?;
-        let writer = Writer::builder()
-            .schema(schema)
-            .writer(output)
-            .codec(Codec::Null)
-            .block_size(BLOCK_BYTES)
-            .marker(marker)
-            .has_header(true)
-            .human_readable(false)
-            .build()
-            .map_err(|error| failed(error.to_string()))?;
-        Ok(Self { writer })
+        let encoder = Encoder::new(Framing::SingleObject)?;
+        Ok(Self { output, encoder, marker, begun: false, block: Vec::new(), events: 0 })
     }
-}
 
-/// Magic, the two metadata entries, the sync marker.
-fn header(marker: [u8; 16]) -> Vec<u8> {
-    let mut bytes = b"Obj\x01".to_vec();
-    bytes.push(zigzag_small(2));
-    for (key, value) in [("avro.codec", "null"), ("avro.schema", ApiEvent::SCHEMA_TEXT)] {
-        for part in [key, value] {
-            write_length(part.len(), &mut bytes);
-            bytes.extend_from_slice(part.as_bytes());
+    fn begin(&mut self) -> io::Result<()> {
+        if self.begun {
+            return Ok(());
         }
+        self.begun = true;
+        let mut header = b"Obj\x01".to_vec();
+        let metadata = [("avro.codec", "null"), ("avro.schema", ApiEvent::SCHEMA_TEXT)];
+        write_long(metadata.len() as u64, &mut header);
+        for text in metadata.into_iter().flat_map(|(key, value)| [key, value]) {
+            write_long(text.len() as u64, &mut header);
+            header.extend_from_slice(text.as_bytes());
+        }
+        write_long(0, &mut header);
+        header.extend_from_slice(&self.marker);
+        self.output.write_all(&header)
     }
-    bytes.push(0);
-    bytes.extend_from_slice(&marker);
-    bytes
+
+    fn end_block(&mut self) -> io::Result<()> {
+        self.begin()?;
+        if self.events == 0 {
+            return Ok(());
+        }
+        let mut sizes = Vec::with_capacity(20);
+        write_long(self.events, &mut sizes);
+        write_long(self.block.len() as u64, &mut sizes);
+        self.output.write_all(&sizes)?;
+        self.output.write_all(&self.block)?;
+        self.output.write_all(&self.marker)?;
+        self.block.clear();
+        self.events = 0;
+        Ok(())
+    }
 }
 
-/// Zigzag of a number below 64: one byte.
-const fn zigzag_small(number: u8) -> u8 {
-    number << 1
-}
-
-/// A length as an Avro long: zigzag, then seven bits a byte, the lowest first.
-fn write_length(length: usize, bytes: &mut Vec<u8>) {
-    let mut rest = (length as u64) << 1;
+/// A count or length as an Avro long: zigzag, then seven bits a byte, the lowest first.
+fn write_long(number: u64, bytes: &mut Vec<u8>) {
+    let mut rest = number << 1;
     while rest >= 0x80 {
         bytes.push((rest & 0x7f) as u8 | 0x80);
         rest >>= 7;
@@ -76,24 +84,15 @@ fn write_length(length: usize, bytes: &mut Vec<u8>) {
 
 impl<W: Write> EventWriter for Container<W> {
     fn write(&mut self, event: &ApiEvent) -> io::Result<()> {
-        self.writer.append_ser(event).map(|_| ()).map_err(into_io)
+        self.encoder.encode_datum(event, &mut self.block).map_err(io::Error::other)?;
+        self.events += 1;
+        if self.block.len() >= BLOCK_BYTES { self.end_block() } else { Ok(()) }
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        self.writer.flush().map(|_| ()).map_err(into_io)
+        self.end_block()?;
+        self.output.flush()
     }
-}
-
-/// The library wraps the output's own error; a closed pipe must still be seen as one.
-fn into_io(error: apache_avro::Error) -> io::Error {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(inner) = source {
-        if let Some(io) = inner.downcast_ref::<io::Error>() {
-            return io::Error::new(io.kind(), error.to_string());
-        }
-        source = inner.source();
-    }
-    io::Error::other(error.to_string())
 }
 
 #[cfg(test)]

@@ -57,7 +57,12 @@ impl Bodies {
         }
         let form = form_of(body, &content);
         // Pairs are as quick to read as to search, and escapes hide their names.
-        if form != Form::Pairs && !self.suspicion.is_raised_by(&content) {
+        let suspicious = match form {
+            Form::Pairs => true,
+            Form::Json => self.suspicion.is_raised_by_json(&content),
+            Form::Multipart | Form::Opaque => self.suspicion.is_raised_by(&content),
+        };
+        if !suspicious {
             return;
         }
         let outcome = match form {

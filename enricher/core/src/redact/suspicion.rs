@@ -6,8 +6,8 @@
 //! windows on the stack, in lower case. Where the processor or the number of texts does not allow it, an automaton
 //! does the same more slowly.
 
-use aho_corasick::AhoCorasick;
 use aho_corasick::packed::Searcher;
+use aho_corasick::{AhoCorasick, Input, Span};
 
 use super::rule::Rules;
 
@@ -64,6 +64,17 @@ impl Suspicion {
 
     /// False when no rule can fit anything in the text.
     pub(crate) fn is_raised_by(&self, text: &[u8]) -> bool {
+        self.is_raised_where(text, |_| true)
+    }
+
+    /// As [`Suspicion::is_raised_by`] for JSON, where only names matter: a word inside a value (`"status": "token
+    /// expired"`) raises no suspicion, so that a body which merely speaks of tokens need not be read.
+    pub(crate) fn is_raised_by_json(&self, text: &[u8]) -> bool {
+        self.is_raised_where(text, could_be_a_name)
+    }
+
+    /// `confirm` is given what follows the start of a find, and says whether it counts.
+    fn is_raised_where(&self, text: &[u8], confirm: impl Fn(&[u8]) -> bool) -> bool {
         let Self::Texts { search, overlap } = self else { return true };
         let mut window = [0; WINDOW];
         let mut start = 0;
@@ -72,8 +83,12 @@ impl Suspicion {
             let folded = &mut window[..part.len()];
             folded.copy_from_slice(part);
             fold(folded);
-            if search.finds_in(folded) {
-                return true;
+            let mut from = 0;
+            while let Some(place) = search.find_in(folded, from) {
+                if confirm(&text[start + place..]) {
+                    return true;
+                }
+                from = place + 1;
             }
             if start + part.len() >= text.len() {
                 return false;
@@ -83,12 +98,43 @@ impl Suspicion {
     }
 }
 
-impl Search {
-    fn finds_in(&self, text: &[u8]) -> bool {
-        match self {
-            Self::Packed(searcher) => searcher.find(text).is_some(),
-            Self::Automaton(automaton) => automaton.is_match(text),
+/// Longest rest of a name that is looked through for its end; a longer one counts as a name unseen.
+const NAME_END: usize = 256;
+
+/// Whether a text that starts inside a JSON string could be a name in it: the string ends here and a colon follows, or
+/// something in it could give a name to a value by other means (a URL's query, JSON or a header inside a string, an
+/// escape). Cut short, it could.
+fn could_be_a_name(text: &[u8]) -> bool {
+    let rest = &text[..text.len().min(NAME_END)];
+    let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\'' | b':' | b'=' | b'%' | b'\\'));
+    let Some(end) = end else { return true };
+    // A quote that opens the name, as in `"sig"`, is part of what was found.
+    let (end, quote) = match rest.get(end) {
+        Some(quote @ (b'"' | b'\'')) if end == 0 => {
+            match rest[1..].iter().position(|byte| matches!(byte, b'"' | b'\'' | b':' | b'=' | b'%' | b'\\'))
+            {
+                Some(next) => (next + 1, *quote),
+                None => return true,
+            }
         }
+        Some(other) => (end, *other),
+        None => return true,
+    };
+    if !matches!(rest.get(end), Some(b'"' | b'\'')) || !matches!(quote, b'"' | b'\'') {
+        return true;
+    }
+    // Only what ends a value leaves no doubt: JSON may be broken, and a name followed by something else.
+    !matches!(text[end + 1..].iter().find(|byte| !byte.is_ascii_whitespace()), Some(b',' | b'}' | b']'))
+}
+
+impl Search {
+    /// Where the next find starts, from a place on.
+    fn find_in(&self, text: &[u8], from: usize) -> Option<usize> {
+        let found = match self {
+            Self::Packed(searcher) => searcher.find_in(text, Span::from(from..text.len())),
+            Self::Automaton(automaton) => automaton.find(Input::new(text).range(from..)),
+        };
+        found.map(|found| found.start())
     }
 }
 
@@ -121,6 +167,40 @@ mod tests {
                     assert!(suspicion.is_raised_by(&text), "{word} at {place}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn in_json_only_names_count_and_what_could_hide_one() {
+        let suspicion = Suspicion::of(&Rules::new(super::super::RedactionConfig::default()).unwrap());
+        for calm in [
+            r#"{"status":"token expired","tags":["token", "secret"],"kind":"password"}"#,
+            r#"["token","csrf" , "it's a secret"]"#,
+            r#"{"a":"sig","b":"pass"}"#,
+        ] {
+            assert!(!suspicion.is_raised_by_json(calm.as_bytes()), "{calm}");
+        }
+        for named in [
+            r#"{"token":"x"}"#,
+            r#"{"access_token" : "x"}"#,
+            "{\"token\"\n:\"x\"}",
+            r#"{"password for ada":"x"}"#,
+            r#"{'token':'x'}"#,
+            r#"{token:1}"#,
+            r#"{"sig":"x"}"#,
+            r#"{"url":"https://a/?token=x"}"#,
+            r#"{"url":"https://a/?to=b%3Ftoken%3Dx"}"#,
+            r#"{"inner":"{\"token\":\"x\"}"}"#,
+            r#"{"log":["Authorization: Bearer x"]}"#,
+            r#"{"a":"token expired","token":"x"}"#,
+            r#"{"cut":1,"token"#,
+            r#"{"cut":1,"token""#,
+        ] {
+            assert!(suspicion.is_raised_by_json(named.as_bytes()), "{named}");
+        }
+        for length in [WINDOW - 30, WINDOW, 2 * WINDOW - 40] {
+            let body = format!(r#"{{"pad":"{}","kind":"token","token":"x"}}"#, "x".repeat(length));
+            assert!(suspicion.is_raised_by_json(body.as_bytes()), "{length}");
         }
     }
 
