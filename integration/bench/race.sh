@@ -30,6 +30,8 @@ echo "one core, best of $rounds; $(basename "$large"): $(stat -c %s "$large") by
 ours='grep -o "\"http\":[0-9]*" err | head -1 | cut -d: -f2'
 measure wirecall "$large" "$ours" -- bash -c "exec '$wirecall' replay '$large' --format avro --stats --connections none > /dev/null"
 measure wirecall-small "$small" "$ours" -- bash -c "exec '$wirecall' replay '$small' --format avro --stats --connections none > /dev/null"
+# like for like with peers that redact nothing
+measure wirecall-unredacted "$large" "$ours" -- bash -c "exec '$wirecall' replay '$large' --format avro --stats --connections none --no-redaction > /dev/null"
 if command -v suricata > /dev/null; then
   measure suricata "$large" 'grep -c "\"event_type\":\"http\"" eve.json' -- suricata -c "$here/suricata.yaml" -r "$large" --runmode single -k none -S /dev/null -l .
 fi
