@@ -233,4 +233,19 @@ mod tests {
             frames(&input);
         }
     }
+
+    /// Handshakes that carry bytes held them until an id came, which never did. Found by libFuzzer.
+    #[test]
+    fn a_handshake_that_carries_bytes_does_not_hold_them_for_ever() {
+        let mut found = vec![16, 42, 34, 6];
+        found.extend([210; 11]);
+        found.push(144);
+        found.extend([210; 9]);
+        found.extend([224; 92]);
+        found.extend([210, 210, 91, 2, 247, 16, 34, 6, 91, 247, 255]);
+        operations(&found);
+        for byte in [210_u8, 224, 0xe2, 0xf2] {
+            operations(&[byte; 1_200]);
+        }
+    }
 }

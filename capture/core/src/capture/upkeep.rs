@@ -93,6 +93,8 @@ impl Capture {
         while self.held_bytes() > limit
             && let Some((deadline, slot)) = self.shared.output.timers.oldest_run()
         {
+            // A run of a handshake under way waits for its id, and would wait for ever if nothing else came.
+            self.with_tcp(slot, moment, TcpConnection::identify_as_it_is);
             if let Some(channel) = self.table.named_mut(slot).and_then(|tracked| tracked.flow.channel_mut()) {
                 self.shared.output.run_is_due(channel, &mut self.shared.stats, deadline);
             }

@@ -15,6 +15,10 @@ use crate::stats::Reason;
 const CLIENT: usize = 0;
 const SERVER: usize = 1;
 
+/// Bytes that may wait for the end of a handshake, which fixes the id they are published under. A SYN carries at most a
+/// segment (TCP Fast Open, RFC 7413); whoever sends more of them shall not fill the memory.
+const WAITING_BYTES: usize = 4 << 10;
+
 /// A connection; index 0 is the client, 1 the server.
 #[derive(Debug)]
 pub(crate) struct TcpConnection {
@@ -246,10 +250,18 @@ impl TcpConnection {
     /// different numbers (a proxy, a balancer that tries twice), and the client's answer tells which one it took.
     fn identify(&mut self, header: &TcpHeader, context: &mut Context<'_>) {
         self.confirmed |= !header.has(SYN | RST);
-        if self.claim.is_some() || !self.confirmed {
+        let is_long = self.channel.run.held() >= WAITING_BYTES;
+        if self.claim.is_some() || !(self.confirmed || is_long) {
             return;
         }
-        if let [Some(_), Some(_)] = self.initial {
+        if is_long || matches!(self.initial, [Some(_), Some(_)]) {
+            self.claim_id(context);
+        }
+    }
+
+    /// Fixes the id with what is known, so that what waits for it can be published.
+    pub(crate) fn identify_as_it_is(&mut self, context: &mut Context<'_>) {
+        if self.claim.is_none() {
             self.claim_id(context);
         }
     }

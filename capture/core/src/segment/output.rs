@@ -55,6 +55,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Bytes that wait to be published.
+    pub(crate) const fn held(&self) -> usize {
+        self.payload.len()
+    }
+
     /// Where the bytes of a chunk begin, or would begin, in the payload.
     fn position(&self, index: usize) -> usize {
         let data = self.chunks.iter().take(index).filter(|chunk| chunk.kind == ChunkKind::Data);
